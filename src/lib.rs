@@ -1,0 +1,3 @@
+//! kithd: a peer-to-peer node on OS threads, without an async runtime.
+
+pub mod protocol;

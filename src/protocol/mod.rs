@@ -1,0 +1,7 @@
+//! The thinking: pure state machines that never see a thread, a socket, a clock, a channel, a lock or a random source.
+//!
+//! Time and chance are arguments; input goes in, actions come out. The daemon's threads and the simulator's virtual
+//! time drive the very same code.
+
+pub mod hash;
+pub mod identity;
