@@ -16,8 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::hash::{Hash, hash_parts};
 
 /// A node's identity in the whole network: its Ed25519 public key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ControllerId(pub [u8; 32]);
 
 impl ControllerId {
@@ -56,8 +55,7 @@ impl FromStr for ControllerId {
 }
 
 /// The first eight bytes of a node id's hash: names a node inside a record or witness.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ShortId(pub [u8; 8]);
 
 impl fmt::Debug for ShortId {
@@ -67,8 +65,7 @@ impl fmt::Debug for ShortId {
 }
 
 /// The controller's own number for one connection; never reused while the node runs.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct PeerId(pub u64);
 
 impl fmt::Display for PeerId {
@@ -78,8 +75,7 @@ impl fmt::Display for PeerId {
 }
 
 /// A readable name of a node: 1 to 63 of `A-Z a-z 0-9 . _ -`, so that it is safe in logs, tables and file names.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Label(String);
 

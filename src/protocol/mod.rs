@@ -3,5 +3,13 @@
 //! Time and chance are arguments; input goes in, actions come out. The daemon's threads and the simulator's virtual
 //! time drive the very same code.
 
+pub mod codec;
 pub mod hash;
 pub mod identity;
+pub mod list;
+pub mod message;
+pub mod reason;
+pub mod record;
+pub mod report;
+pub mod rng;
+pub mod time;

@@ -1,0 +1,357 @@
+//! The length-delimited codec: bytes into frames, frames into messages, and back. `bincode` is named only here.
+//!
+//! ```text
+//!  stream of the tail:   "kith" min max 0 purpose │ frame │ frame │ ...      (8 bytes of preamble, once)
+//!  stream of the head:                              frame │ frame │ ...
+//!  frame:                length (4, big endian) │ direction (1) │ message (length - 1)
+//! ```
+//!
+//! A frame's buffer grows with what arrived, never with what was claimed. Integers are fixed-width, trailing bytes are
+//! refused, sequences carry their own bounds (`list.rs`), so that one message has one encoding and no message costs
+//! more memory than its bytes.
+
+use bincode::Options;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::message::{HeadMessage, Purpose, TailMessage, VERSION};
+use super::reason::Reason;
+
+/// The largest frame after identification, in bytes: a heartbeat waits behind one of these, never behind more.
+pub const MAX_FRAME: usize = 16 * 1024;
+/// The largest frame before it: a `Hello` with the largest record fits, and a stranger costs no more.
+pub const MAX_FRAME_BEFORE_HELLO: usize = 1024;
+/// Bytes of the preamble.
+pub const PREAMBLE: usize = 8;
+
+const HEADER: usize = 4;
+const MAGIC: [u8; 4] = *b"kith";
+/// What a splitter keeps for the next frame when one is done: small, since most connections are idle.
+const KEPT_CAPACITY: usize = 4096;
+
+/// Takes what the splitter finds.
+pub trait Frames {
+    /// The most bytes the next frame may have.
+    fn limit(&self) -> usize;
+    /// The tail's preamble, once, before the first frame.
+    fn preamble(&mut self, preamble: [u8; PREAMBLE]) -> Result<(), Reason>;
+    /// One whole frame, without its length.
+    fn frame(&mut self, frame: &[u8]) -> Result<(), Reason>;
+}
+
+/// Cuts a stream of bytes, however it was split on the way, into the same frames.
+#[derive(Debug, Default)]
+pub struct FrameSplitter {
+    held: Vec<u8>,
+    expects_preamble: bool,
+}
+
+impl FrameSplitter {
+    /// For a stream of frames: what a head sends.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// For a stream that begins with a preamble: what a tail sends.
+    pub fn with_preamble() -> Self {
+        Self { held: Vec::new(), expects_preamble: true }
+    }
+
+    /// True in the midst of a frame.
+    pub fn is_partial(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Hands on all that is whole after these bytes, and holds the rest.
+    ///
+    /// # Errors
+    /// [`Reason::FrameTooLarge`] for a length of zero or above the limit, [`Reason::NotKithd`] for a foreign preamble, and
+    /// whatever `frames` refuses. After an error the stream is of no more use.
+    pub fn split(&mut self, mut bytes: &[u8], frames: &mut (impl Frames + ?Sized)) -> Result<(), Reason> {
+        if self.expects_preamble {
+            self.fill(&mut bytes, PREAMBLE);
+            let seen = self.held.len().min(MAGIC.len());
+            if self.held[..seen] != MAGIC[..seen] {
+                return Err(Reason::NotKithd);
+            }
+            let Ok(preamble) = <[u8; PREAMBLE]>::try_from(self.held.as_slice()) else { return Ok(()) };
+            self.held.clear();
+            self.expects_preamble = false;
+            frames.preamble(preamble)?;
+        }
+        loop {
+            if self.held.is_empty() {
+                // The usual case: whole frames lie in the read buffer and are not copied.
+                let Some((length, rest)) = header(bytes, frames.limit())? else { break };
+                let Some((frame, rest)) = rest.split_at_checked(length) else { break };
+                bytes = rest;
+                frames.frame(frame)?;
+                continue;
+            }
+            self.fill(&mut bytes, HEADER);
+            let Some((length, _)) = header(&self.held, frames.limit())? else { break };
+            self.fill(&mut bytes, HEADER + length);
+            if self.held.len() < HEADER + length {
+                break;
+            }
+            frames.frame(&self.held[HEADER..])?;
+            self.held.clear();
+            self.held.shrink_to(KEPT_CAPACITY);
+        }
+        self.held.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn fill(&mut self, bytes: &mut &[u8], wanted: usize) {
+        let lacking = wanted.saturating_sub(self.held.len()).min(bytes.len());
+        let (taken, rest) = bytes.split_at(lacking);
+        self.held.extend_from_slice(taken);
+        *bytes = rest;
+    }
+}
+
+/// The frame's length and what follows it, once its four bytes are there.
+fn header(bytes: &[u8], limit: usize) -> Result<Option<(usize, &[u8])>, Reason> {
+    let Some((header, rest)) = bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
+    match u32::from_be_bytes(*header) as usize {
+        length if length == 0 || length > limit => Err(Reason::FrameTooLarge),
+        length => Ok(Some((length, rest))),
+    }
+}
+
+/// What the first byte of a frame says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// A request.
+    FromTail = 1,
+    /// An answer.
+    FromHead = 2,
+}
+
+/// A message of either direction that can be put in a frame.
+pub trait Message: Serialize + DeserializeOwned {
+    /// Which way it goes.
+    const DIRECTION: Direction;
+}
+
+impl Message for TailMessage {
+    const DIRECTION: Direction = Direction::FromTail;
+}
+
+impl Message for HeadMessage {
+    const DIRECTION: Direction = Direction::FromHead;
+}
+
+/// A message as one frame, its length included.
+pub fn encode_frame<M: Message>(message: &M) -> Vec<u8> {
+    let mut frame = vec![0; HEADER];
+    frame.push(M::DIRECTION as u8);
+    // Writing to a Vec cannot fail, and no type on the wire has a sequence of unknown length.
+    let _ = options().serialize_into(&mut frame, message);
+    let length = (frame.len() - HEADER) as u32;
+    frame[..HEADER].copy_from_slice(&length.to_be_bytes());
+    frame
+}
+
+/// The message of a frame (without its length).
+///
+/// # Errors
+/// [`Reason::WrongDirection`] for a frame of the other direction, [`Reason::Malformed`] for anything that is no message.
+pub fn decode_frame<M: Message>(frame: &[u8]) -> Result<M, Reason> {
+    let (direction, body) = frame.split_first().ok_or(Reason::Malformed)?;
+    if *direction != M::DIRECTION as u8 {
+        let known = [Direction::FromTail, Direction::FromHead].iter().any(|known| *known as u8 == *direction);
+        return Err(if known { Reason::WrongDirection } else { Reason::Malformed });
+    }
+    options().with_limit(MAX_FRAME as u64).deserialize(body).map_err(|_| Reason::Malformed)
+}
+
+/// The one encoding of a value: for signatures, hashes and sizes.
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+    // As above: cannot fail for the types of this protocol.
+    options().serialize(value).unwrap_or_default()
+}
+
+/// How many bytes a value has on the wire.
+pub fn encoded_len<T: Serialize + ?Sized>(value: &T) -> usize {
+    // As above: cannot fail for the types of this protocol.
+    options().serialized_size(value).map_or(usize::MAX, |size| size as usize)
+}
+
+/// The eight bytes a tail sends before everything else: versions it speaks, and its purpose.
+pub fn encode_preamble(purpose: Purpose) -> [u8; PREAMBLE] {
+    let [k, i, t, h] = MAGIC;
+    [k, i, t, h, VERSION, VERSION, 0, purpose as u8]
+}
+
+/// Checks a tail's preamble: the versions must have one in common with ours.
+pub fn check_preamble(preamble: [u8; PREAMBLE]) -> Result<(), Reason> {
+    match preamble {
+        [_, _, _, _, lowest, highest, _, _] if lowest <= VERSION && VERSION <= highest => Ok(()),
+        _ => Err(Reason::VersionMismatch),
+    }
+}
+
+fn options() -> impl Options {
+    bincode::DefaultOptions::new().with_fixint_encoding().with_little_endian().reject_trailing_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::hash::Hash;
+    use crate::protocol::list::List;
+    use crate::protocol::message::Statement;
+
+    struct Collected {
+        frames: Vec<Vec<u8>>,
+        preambles: usize,
+        limit: usize,
+    }
+
+    impl Frames for Collected {
+        fn limit(&self) -> usize {
+            self.limit
+        }
+        fn preamble(&mut self, preamble: [u8; PREAMBLE]) -> Result<(), Reason> {
+            self.preambles += 1;
+            check_preamble(preamble)
+        }
+        fn frame(&mut self, frame: &[u8]) -> Result<(), Reason> {
+            self.frames.push(frame.to_vec());
+            Ok(())
+        }
+    }
+
+    fn collected() -> Collected {
+        Collected { frames: Vec::new(), preambles: 0, limit: MAX_FRAME }
+    }
+
+    fn framed(body: &[u8]) -> Vec<u8> {
+        let mut bytes = (body.len() as u32).to_be_bytes().to_vec();
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    fn heartbeat() -> TailMessage {
+        let statement = Statement { digest: Hash([7; 32]), ages: List::new() };
+        TailMessage::Heartbeat { seq: 3, statement, echo: Some(2) }
+    }
+
+    proptest! {
+        #[test]
+        fn the_split_of_the_stream_does_not_matter(
+            bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..12),
+            cuts in prop::collection::vec(1usize..64, 1..400),
+            preamble in any::<bool>(),
+        ) {
+            let mut stream = if preamble { encode_preamble(Purpose::Ring).to_vec() } else { Vec::new() };
+            stream.extend(bodies.iter().flat_map(|body| framed(body)));
+            let mut splitter = if preamble { FrameSplitter::with_preamble() } else { FrameSplitter::new() };
+            let mut found = collected();
+            let (mut rest, mut cut) = (stream.as_slice(), cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at((*cut.next().unwrap()).min(rest.len()));
+                splitter.split(piece, &mut found).unwrap();
+                rest = after;
+            }
+            prop_assert_eq!(found.frames, bodies);
+            prop_assert_eq!(found.preambles, usize::from(preamble));
+            prop_assert!(!splitter.is_partial());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic_and_what_decodes_has_one_encoding(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            for mut splitter in [FrameSplitter::new(), FrameSplitter::with_preamble()] {
+                let _ = splitter.split(&bytes, &mut collected());
+            }
+            for direction in [1, 2] {
+                let mut frame = vec![direction];
+                frame.extend_from_slice(&bytes);
+                if let Ok(message) = decode_frame::<TailMessage>(&frame) {
+                    prop_assert_eq!(&encode_frame(&message)[4..], &frame);
+                }
+                if let Ok(message) = decode_frame::<HeadMessage>(&frame) {
+                    prop_assert_eq!(&encode_frame(&message)[4..], &frame);
+                }
+            }
+        }
+
+        #[test]
+        fn damage_never_panics(at in 0usize..60, flip in 1u8..=255, cut in 0usize..60) {
+            let mut frame = encode_frame(&heartbeat())[4..].to_vec();
+            let at = at % frame.len();
+            frame[at] ^= flip;
+            frame.truncate(frame.len() - cut % frame.len());
+            let _ = decode_frame::<TailMessage>(&frame);
+        }
+    }
+
+    #[test]
+    fn every_single_cut_of_a_frame_decodes_the_same() {
+        let stream = encode_frame(&heartbeat());
+        for cut in 0..=stream.len() {
+            let (mut splitter, mut found) = (FrameSplitter::new(), collected());
+            splitter.split(&stream[..cut], &mut found).unwrap();
+            splitter.split(&stream[cut..], &mut found).unwrap();
+            assert_eq!(decode_frame::<TailMessage>(&found.frames[0]), Ok(heartbeat()));
+        }
+    }
+
+    #[test]
+    fn lengths_of_zero_and_above_the_limit_are_refused_without_allocating() {
+        for length in [0, MAX_FRAME as u32 + 1, 1 << 30, u32::MAX] {
+            let mut splitter = FrameSplitter::new();
+            let refused = splitter.split(&length.to_be_bytes(), &mut collected());
+            assert_eq!(refused, Err(Reason::FrameTooLarge), "{length}");
+            // Also when the header itself arrives in pieces.
+            let mut splitter = FrameSplitter::new();
+            splitter.split(&length.to_be_bytes()[..2], &mut collected()).unwrap();
+            assert_eq!(splitter.split(&length.to_be_bytes()[2..], &mut collected()), Err(Reason::FrameTooLarge));
+            assert!(splitter.held.capacity() <= 64, "{}", splitter.held.capacity());
+        }
+        let (mut splitter, mut found) = (FrameSplitter::new(), collected());
+        splitter.split(&framed(&vec![1; MAX_FRAME]), &mut found).unwrap();
+        assert_eq!(found.frames[0].len(), MAX_FRAME);
+    }
+
+    #[test]
+    fn a_claimed_length_is_not_allocated_before_its_bytes_arrive() {
+        let mut splitter = FrameSplitter::new();
+        splitter.split(&(MAX_FRAME as u32).to_be_bytes(), &mut collected()).unwrap();
+        assert!(splitter.held.capacity() <= 64);
+        assert!(splitter.is_partial());
+    }
+
+    #[test]
+    fn a_length_bomb_costs_an_error() {
+        // Differences whose list claims 2^30 buckets.
+        let mut frame = vec![Direction::FromHead as u8, 5, 0, 0, 0];
+        frame.extend_from_slice(&(1u64 << 30).to_le_bytes());
+        frame.extend_from_slice(&[0; 16]);
+        assert_eq!(decode_frame::<HeadMessage>(&frame), Err(Reason::Malformed));
+    }
+
+    #[test]
+    fn trailing_bytes_other_directions_and_unknown_tags_are_refused() {
+        let mut frame = encode_frame(&heartbeat())[4..].to_vec();
+        assert_eq!(decode_frame::<HeadMessage>(&frame), Err(Reason::WrongDirection));
+        frame.push(0);
+        assert_eq!(decode_frame::<TailMessage>(&frame), Err(Reason::Malformed));
+        assert_eq!(decode_frame::<TailMessage>(&[1, 99, 0, 0, 0]), Err(Reason::Malformed));
+        assert_eq!(decode_frame::<TailMessage>(&[9, 3, 0, 0, 0]), Err(Reason::Malformed));
+        assert_eq!(decode_frame::<TailMessage>(&[]), Err(Reason::Malformed));
+    }
+
+    #[test]
+    fn foreign_protocols_are_known_by_their_first_bytes() {
+        for greeting in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-x\r\n", &[0x16, 3, 1, 2, 0, 1], b"kitx"] {
+            let refused = FrameSplitter::with_preamble().split(greeting, &mut collected());
+            assert_eq!(refused, Err(Reason::NotKithd), "{greeting:?}");
+        }
+        let other = FrameSplitter::with_preamble().split(b"kith\x02\x09\0\0", &mut collected());
+        assert_eq!(other, Err(Reason::VersionMismatch));
+    }
+}

@@ -1,0 +1,124 @@
+//! Why a connection ended, an address failed or something was refused: one list for the whole program.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The one list of causes, shown in kebab case (`heartbeat-timeout`) in `close_reason`, `refused` and `dropped`.
+///
+/// On the wire (in `Goodbye`) a reason is its position in this list: add at the end, never reorder.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// No sign of life within interval, timeout and the probe's second.
+    HeartbeatTimeout,
+    /// The remote closed its side without a word.
+    EndOfStream,
+    /// The remote's system reset the connection, or the link broke.
+    Reset,
+    /// The dial was refused: nobody listens there.
+    ConnectionRefused,
+    /// The dial failed otherwise: no route, no such network, not permitted.
+    Unreachable,
+    /// The dial got no answer in time.
+    ConnectTimeout,
+    /// The name has no address, or the resolver did not answer.
+    NameNotResolved,
+    /// The identification was not over in time.
+    HandshakeTimeout,
+    /// What was sent is not this protocol.
+    NotKithd,
+    /// A frame whose length is zero or above the limit.
+    FrameTooLarge,
+    /// The stream ended inside a frame.
+    EofInFrame,
+    /// A frame was begun and not finished in time.
+    FrameTimeout,
+    /// Bytes that are no message, or a message that breaks a bound.
+    Malformed,
+    /// A legal message at a moment when it is not.
+    Unexpected,
+    /// A request sent by a head, or an answer sent by a tail.
+    WrongDirection,
+    /// A signed object whose signature does not hold.
+    BadSignature,
+    /// A signed object of another network.
+    OtherNetwork,
+    /// No protocol version in common.
+    VersionMismatch,
+    /// The clocks differ by more than half an hour.
+    ClockSkew,
+    /// The node found itself at the other end.
+    #[serde(rename = "self")]
+    Myself,
+    /// Two processes use one identity.
+    DuplicateIdentity,
+    /// A newer connection of the same node and direction took this one's place.
+    Replaced,
+    /// The head has its number of overlay edges and named other addresses.
+    Busy,
+    /// A bound of this node was reached.
+    Overloaded,
+    /// The remote reads more slowly than it makes us write.
+    SlowReader,
+    /// Too many connections that have not yet identified themselves.
+    TooManyPending,
+    /// Too many peers in this direction.
+    TooManyPeers,
+    /// Kept out by a ban.
+    Banned,
+    /// Not on the list of nodes that may come in.
+    NotAllowed,
+    /// A probe has its answer: no edge was wanted.
+    ProbeOver,
+    /// One edge more than the overlay wants.
+    Surplus,
+    /// This node's user or program closed it.
+    Local,
+    /// The remote's user or program closed it.
+    Remote,
+    /// The node leaves the network or shuts down.
+    Leaving,
+    /// A thread could not be started, or failed.
+    Internal,
+}
+
+impl Reason {
+    /// True if the remote broke the protocol: its address is not dialled for a while.
+    pub fn is_misbehaviour(self) -> bool {
+        matches!(
+            self,
+            Self::FrameTooLarge
+                | Self::Malformed
+                | Self::Unexpected
+                | Self::WrongDirection
+                | Self::BadSignature
+                | Self::OtherNetwork
+                | Self::NotKithd
+        )
+    }
+
+    /// True if it is evidence that nothing lives at the other end (`discovery.md` 2.6).
+    pub fn is_death(self) -> bool {
+        matches!(self, Self::ConnectionRefused | Self::Unreachable | Self::ConnectTimeout | Self::HeartbeatTimeout)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Unit variants serialise to their kebab-case name; the formatter of serde's `Display` support takes exactly those.
+        self.serialize(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_read_as_kebab_case() {
+        assert_eq!(Reason::HeartbeatTimeout.to_string(), "heartbeat-timeout");
+        assert_eq!(Reason::Myself.to_string(), "self");
+        assert_eq!(serde_json::to_string(&Reason::EofInFrame).unwrap(), "\"eof-in-frame\"");
+    }
+}

@@ -1,0 +1,285 @@
+//! What is signed: a node's record of itself, a witness of somebody's silence, a decision to forget.
+//!
+//! ```text
+//! Record   by its subject    "I am L at A, version V, and these are the heads of my edges"     floods on change
+//! Witness  by an observer    "the node of record R does not answer"                            stage 1, stage 2
+//! Forget   by any member     "drop the node of record R, which is down or left"                expires
+//! ```
+//!
+//! Signatures are checked at the door (`secure/`), which turns an object into `Verified`; nothing in `protocol/` takes
+//! anything else. Each kind has its own tag, and the network's hash is in the signed bytes (`discovery.md` 2.1).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::codec::encode;
+use super::hash::{Hash, hash_parts};
+use super::identity::{ControllerId, Label, ShortId};
+use super::list::List;
+
+/// How many heads a record may name: twice the usual out-degree.
+pub const MAX_EDGES: usize = 16;
+/// The largest encoded record, in bytes: label 63, tags 256, 16 edges and the rest.
+pub const MAX_RECORD: usize = 768;
+/// Keys and values of all tags together, in bytes.
+pub const MAX_TAGS: usize = 256;
+
+/// Eight bytes that stand for the network's name in everything signed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct NetworkId(pub [u8; 8]);
+
+impl NetworkId {
+    /// The id of a network's name.
+    pub fn of(name: &str) -> Self {
+        Self(hash_parts(b"kith network", &[name.as_bytes()]).short())
+    }
+}
+
+/// 64 bytes of Ed25519; two halves because serde knows arrays up to 32.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Signature(pub [u8; 32], pub [u8; 32]);
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signature")
+    }
+}
+
+/// Whether a node takes part or has taken its leave.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum RecordState {
+    /// Takes part.
+    Up,
+    /// Left gracefully; final for this version, a later version revives it.
+    Left,
+}
+
+/// All of a record but its signature.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RecordBody {
+    /// The network it belongs to.
+    pub network: NetworkId,
+    /// Whose record it is, and the key that signs it.
+    pub id: ControllerId,
+    /// Strictly monotone: `max(stored + 1, unix milliseconds)` at start, one more at each publication.
+    pub version: u64,
+    /// Unix hours; what is older than the network's memory is not accepted anew.
+    pub issued: u32,
+    /// Random at each start: tells a restart from a second process with the same key.
+    pub incarnation: u64,
+    /// Takes part, or left.
+    pub state: RecordState,
+    /// Somebody reached the advertised address and proved to be there.
+    pub reachable: bool,
+    /// Where to dial it.
+    pub address: SocketAddr,
+    /// Its readable name.
+    pub label: Label,
+    /// What its owner says about it, `key=value`; at most [`MAX_TAGS`] bytes in all.
+    pub tags: List<(String, String), 32>,
+    /// The heads of its overlay edges, sorted: the tail publishes the edge.
+    pub edges: List<ShortId, MAX_EDGES>,
+}
+
+/// What a node says of itself, signed by it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// What it says.
+    pub body: RecordBody,
+    /// By `body.id`.
+    pub signature: Signature,
+}
+
+/// How far an observer's accusation has gone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Stage {
+    /// "It does not answer me": display, and a call for others to look.
+    Suspect,
+    /// "And it did not refute that": counts towards `down`.
+    Down,
+}
+
+/// All of a witness but its signature.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct WitnessBody {
+    /// The network it belongs to.
+    pub network: NetworkId,
+    /// Whom it accuses.
+    pub subject: ShortId,
+    /// First bytes of the hash of the accused record: only what exists can be accused.
+    pub record: [u8; 8],
+    /// Suspect or down.
+    pub stage: Stage,
+    /// How many observers the observer thinks are owed for `down`: 1 to 3.
+    pub need: u8,
+    /// Who says so, and the key that signs it.
+    pub observer: ControllerId,
+}
+
+/// An observer's signed accusation of silence.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Witness {
+    /// What it says.
+    pub body: WitnessBody,
+    /// By `body.observer`.
+    pub signature: Signature,
+}
+
+/// All of a forget but its signature.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ForgetBody {
+    /// The network it belongs to.
+    pub network: NetworkId,
+    /// Who is to be forgotten.
+    pub subject: ShortId,
+    /// First bytes of the hash of the record to forget; a greater record undoes it.
+    pub record: [u8; 8],
+    /// Unix hours of the decision.
+    pub issued: u32,
+    /// Who decided, and the key that signs it.
+    pub author: ControllerId,
+}
+
+/// A member's signed decision that a node which is down or left be dropped everywhere.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Forget {
+    /// What it says.
+    pub body: ForgetBody,
+    /// By `body.author`.
+    pub signature: Signature,
+}
+
+/// Whatever news carries.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Item {
+    /// A node of itself.
+    Record(Arc<Record>),
+    /// An observer of a node.
+    Witness(Arc<Witness>),
+    /// A member of a node that is gone.
+    Forget(Arc<Forget>),
+}
+
+/// Something whose signature, network and bounds were checked at the door. Cheap to clone: records are shared.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Verified<T>(Arc<T>);
+
+impl<T> Clone for Verified<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Verified<T> {
+    /// Only for `secure/`, after the check (and for drivers that stand in for it in tests).
+    pub fn vouch(checked: Arc<T>) -> Self {
+        Self(checked)
+    }
+
+    /// The shared object, to send it on.
+    pub fn shared(&self) -> Arc<T> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl<T> Deref for Verified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// An [`Item`] that passed the door.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum VerifiedItem {
+    /// See [`Item::Record`].
+    Record(Verified<Record>),
+    /// See [`Item::Witness`].
+    Witness(Verified<Witness>),
+    /// See [`Item::Forget`].
+    Forget(Verified<Forget>),
+}
+
+impl VerifiedItem {
+    /// The form that travels.
+    pub fn item(&self) -> Item {
+        match self {
+            Self::Record(record) => Item::Record(record.shared()),
+            Self::Witness(witness) => Item::Witness(witness.shared()),
+            Self::Forget(forget) => Item::Forget(forget.shared()),
+        }
+    }
+}
+
+/// Who can sign for this node: `secure/` in the daemon. An argument, so that the thinking stays pure.
+pub trait Signer: Send {
+    /// The id whose key signs.
+    fn id(&self) -> ControllerId;
+    /// Signs bytes that are already tagged.
+    fn sign(&self, bytes: &[u8]) -> Signature;
+}
+
+/// A body that can be signed: its tag keeps one kind from passing for another.
+pub trait Signed: Serialize {
+    /// Differs for each kind of signed object.
+    const TAG: &'static [u8];
+
+    /// Exactly the bytes that the signature is over.
+    fn signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = Self::TAG.to_vec();
+        bytes.extend(encode(self));
+        bytes
+    }
+}
+
+impl Signed for RecordBody {
+    const TAG: &'static [u8] = b"kith record 1";
+}
+
+impl Signed for WitnessBody {
+    const TAG: &'static [u8] = b"kith witness 1";
+}
+
+impl Signed for ForgetBody {
+    const TAG: &'static [u8] = b"kith forget 1";
+}
+
+impl Record {
+    /// The hash that orders records of one version, and that witnesses name.
+    pub fn hash(&self) -> Hash {
+        hash_parts(b"kith record hash", &[&encode(self)])
+    }
+
+    /// Signs a body as this node's own record.
+    pub fn signed(body: RecordBody, signer: &dyn Signer) -> Verified<Self> {
+        let signature = signer.sign(&body.signed_bytes());
+        Verified::vouch(Arc::new(Self { body, signature }))
+    }
+
+    /// The tags as a map, for reports.
+    pub fn tags(&self) -> BTreeMap<String, String> {
+        self.body.tags.iter().cloned().collect()
+    }
+}
+
+impl Witness {
+    /// Signs an accusation by this node.
+    pub fn signed(body: WitnessBody, signer: &dyn Signer) -> Verified<Self> {
+        let signature = signer.sign(&body.signed_bytes());
+        Verified::vouch(Arc::new(Self { body, signature }))
+    }
+}
+
+impl Forget {
+    /// Signs a decision of this node.
+    pub fn signed(body: ForgetBody, signer: &dyn Signer) -> Verified<Self> {
+        let signature = signer.sign(&body.signed_bytes());
+        Verified::vouch(Arc::new(Self { body, signature }))
+    }
+}
