@@ -2,14 +2,27 @@
 //!
 //! Time and chance are arguments; input goes in, actions come out. The daemon's threads and the simulator's virtual
 //! time drive the very same code.
+//!
+//! ```text
+//!   frames ──▶ codec ──▶ message ──▶ peer_state (heartbeat) ──▶ events
+//!                                                                 │
+//!   actions ◀── node (address_book, discovery/, view, digest) ◀───┘
+//! ```
 
+pub mod address;
+pub mod address_book;
 pub mod codec;
+pub mod digest;
+pub mod discovery;
 pub mod hash;
+pub mod heartbeat;
 pub mod identity;
 pub mod list;
 pub mod message;
+pub mod peer_state;
 pub mod reason;
 pub mod record;
 pub mod report;
 pub mod rng;
 pub mod time;
+pub mod view;

@@ -1,0 +1,163 @@
+//! Agreement: how far around this node everybody is shown to hold the same view.
+//!
+//! Gossip reaches eventual agreement, not consensus in the textbook sense (there is no quorum and no total order); so it
+//! is measured. Every heartbeat carries a statement, and from the neighbours' statements follows one's own:
+//!
+//! ```text
+//!   r      = 1 + the smallest r of all neighbours in the graph that my digest fixes, if all state my digest; else 0
+//!   age[k] = the greatest, over those neighbours, of (their age[k-1] + the time since they stated it)
+//! ```
+//!
+//! So "radius r on digest d" means: every node within r hops held d at some moment within `age[r]`. The rule, why a
+//! single age would feed on itself, and why statements are dated by the sender's echo: `discovery.md` 2.3.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::protocol::hash::Hash;
+use crate::protocol::identity::ControllerId;
+use crate::protocol::message::{MAX_RADIUS, Statement};
+use crate::protocol::time::Time;
+use crate::protocol::view::View;
+
+/// A byte of a statement's age, in milliseconds.
+const AGE_UNIT_MS: u64 = 100;
+
+/// What neighbours stated, and since when this node has held its digest.
+#[derive(Debug)]
+pub struct Agreement {
+    heard: BTreeMap<ControllerId, (Statement, Time)>,
+    digest: Hash,
+    since: Time,
+    neighbours: BTreeSet<ControllerId>,
+    fresh: Duration,
+}
+
+/// This node's statement at a moment, in a form that can be read later without asking the node again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The digest held.
+    pub digest: Hash,
+    /// The radius' ages, hop by hop, at `at`.
+    pub ages: Vec<Duration>,
+    /// When this was true.
+    pub at: Time,
+    /// From then on a neighbour's statement is too old and the radius is 0.
+    pub expires: Time,
+}
+
+/// How many nodes agree, as reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Nodes shown to hold this digest, this one included.
+    pub agreeing: usize,
+    /// Nodes that are up.
+    pub live: usize,
+    /// The smallest number of hops that holds all the agreeing.
+    pub radius: usize,
+    /// Within how long they held it.
+    pub age: Duration,
+    /// Since when this node has held it.
+    pub since: Time,
+}
+
+impl Agreement {
+    /// `fresh`: how old a neighbour's statement may be, `max(2 interval, timeout) + interval`.
+    pub fn new(fresh: Duration) -> Self {
+        Self { heard: BTreeMap::new(), digest: Hash([0; 32]), since: Time::ZERO, neighbours: BTreeSet::new(), fresh }
+    }
+
+    /// The view may have changed: to be called before anything else is asked. True if the digest is a new one.
+    pub fn observe(&mut self, me: &ControllerId, view: &mut View, now: Time) -> bool {
+        let digest = view.digest();
+        if digest == self.digest {
+            return false;
+        }
+        self.digest = digest;
+        self.since = now;
+        self.neighbours = view
+            .edges()
+            .filter_map(|(tail, head)| match () {
+                () if tail == *me => Some(head),
+                () if head == *me => Some(tail),
+                () => None,
+            })
+            .collect();
+        self.heard.retain(|id, _| view.get(id).is_some());
+        true
+    }
+
+    /// A node stated something, not before `dated`.
+    pub fn hear(&mut self, from: ControllerId, statement: Statement, dated: Time) {
+        if self.heard.get(&from).is_none_or(|(_, held)| *held <= dated) {
+            self.heard.insert(from, (statement, dated));
+        }
+    }
+
+    /// Since when this node has held its digest.
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    /// This node's statement now.
+    pub fn claim(&self, now: Time) -> Claim {
+        let nothing = Claim { digest: self.digest, ages: Vec::new(), at: now, expires: now };
+        let mut ages: Option<Vec<Duration>> = None;
+        let mut expires = Time(u64::MAX);
+        for neighbour in &self.neighbours {
+            let Some((statement, dated)) = self.heard.get(neighbour) else { return nothing };
+            let age = now.since(*dated);
+            if statement.digest != self.digest || age >= self.fresh {
+                return nothing;
+            }
+            expires = expires.min(*dated + self.fresh);
+            let theirs = statement.ages.iter().map(|units| Duration::from_millis(u64::from(*units) * AGE_UNIT_MS));
+            let through: Vec<_> = std::iter::once(Duration::ZERO).chain(theirs).map(|theirs| theirs + age).collect();
+            ages = Some(match ages {
+                None => through,
+                Some(ages) => ages.iter().zip(&through).map(|(one, two)| *one.max(two)).collect(),
+            });
+        }
+        let mut ages = ages.unwrap_or_default();
+        ages.truncate(MAX_RADIUS);
+        Claim { digest: self.digest, ages, at: now, expires }
+    }
+
+    /// What can be said of the whole network now.
+    pub fn shown(&self, me: &ControllerId, view: &View, now: Time) -> Shown {
+        let claim = self.claim(now);
+        let live = view.up().count();
+        let mut adjacent: BTreeMap<ControllerId, Vec<ControllerId>> = BTreeMap::new();
+        for (tail, head) in view.edges() {
+            adjacent.entry(tail).or_default().push(head);
+            adjacent.entry(head).or_default().push(tail);
+        }
+        let mut ball = BTreeSet::from([*me]);
+        let mut rim = vec![*me];
+        let mut radius = 0;
+        for hop in 1..=claim.ages.len() {
+            let next = rim.iter().flat_map(|id| adjacent.get(id).into_iter().flatten());
+            rim = next.copied().filter(|id| ball.insert(*id)).collect::<Vec<_>>();
+            if rim.is_empty() {
+                break;
+            }
+            radius = hop;
+        }
+        let age = radius.checked_sub(1).and_then(|hop| claim.ages.get(hop)).copied().unwrap_or_default();
+        Shown { agreeing: ball.len(), live, radius, age, since: self.since }
+    }
+}
+
+impl Claim {
+    /// The statement to send at `now`, not before the claim was made: ages have grown since, and are rounded up.
+    pub fn statement(&self, now: Time) -> Statement {
+        let grown = now.since(self.at);
+        let units = |age: &Duration| {
+            let ms = u64::try_from((*age + grown).as_millis()).unwrap_or(u64::MAX);
+            u8::try_from(ms / AGE_UNIT_MS + 1).ok()
+        };
+        let ages = if now < self.expires { self.ages.as_slice() } else { &[] };
+        // An age beyond 25 s cannot be said: the radius ends before it.
+        Statement { digest: self.digest, ages: ages.iter().map_while(units).collect() }
+    }
+}

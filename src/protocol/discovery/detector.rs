@@ -1,0 +1,251 @@
+//! From silence to a witness of death.
+//!
+//! ```text
+//!            silence, a failed dial,                no life within a second,
+//!            an edge that broke                     or evidence (refused, timed out)
+//!   (nobody) ─────────────────────▶ Silent + probe ────────────────▶ Accused: stage-1 witness, flooded
+//!      ▲                               │                                │ 2 s, neither life nor refutation
+//!      │            life               │       life, or a greater       ▼
+//!      └───────────────────────────────┴────────── record ───────── Testified: stage-2 witness, flooded,
+//!                                                                   issued again if its need has fallen
+//! ```
+//!
+//! A node whose accusation was refuted may accuse the same node again only after it has itself exchanged data with it:
+//! otherwise, with one link cut and a third node reaching both ends, accusation and refutation would alternate for ever. A
+//! deadline met more than a second late means that this process slept: all deadlines start anew (`discovery.md` 2.6).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::protocol::hash::Hash;
+use crate::protocol::heartbeat::{LATE, PROBE};
+use crate::protocol::identity::ControllerId;
+use crate::protocol::time::Time;
+
+/// How often a testimony that did not suffice is looked at again.
+const REVIEW: Duration = Duration::from_secs(1);
+
+/// What this node holds against another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Case {
+    /// Not heard; a probe is wanted or under way.
+    Silent { deadline: Time, probe: Probe },
+    /// Stage 1 is out against this record.
+    Accused { deadline: Time, record: Hash },
+    /// Stage 2 is out against this record.
+    Testified { deadline: Time, record: Hash, need: u8 },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Probe {
+    Wanted,
+    Sent,
+}
+
+/// What is to be said now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Stage 1 against this node.
+    Suspect(ControllerId),
+    /// Stage 2 against this node, if it still has this record.
+    Down(ControllerId, Hash),
+    /// Stage 2 once more, if the need is smaller than the one stated.
+    Review(ControllerId, Hash, u8),
+}
+
+/// All cases of this node.
+#[derive(Debug)]
+pub struct Detector {
+    cases: BTreeMap<ControllerId, Case>,
+    barred: BTreeSet<ControllerId>,
+    refute_window: Duration,
+}
+
+impl Detector {
+    /// Suspects nobody. `refute_window`: from stage 1 to stage 2.
+    pub fn new(refute_window: Duration) -> Self {
+        Self { cases: BTreeMap::new(), barred: BTreeSet::new(), refute_window }
+    }
+
+    /// Nothing is heard of this node. False if that is known already, or this node may not accuse it.
+    pub fn silent(&mut self, id: ControllerId, now: Time) -> bool {
+        if self.barred.contains(&id) || self.cases.contains_key(&id) {
+            return false;
+        }
+        self.cases.insert(id, Case::Silent { deadline: now + PROBE, probe: Probe::Wanted });
+        true
+    }
+
+    /// Nothing lives there, as far as this node can tell: accuse without waiting.
+    pub fn evidence(&mut self, id: ControllerId, now: Time) {
+        match self.cases.get_mut(&id) {
+            Some(Case::Silent { deadline, .. }) => *deadline = now,
+            Some(_) => {}
+            None if self.barred.contains(&id) => {}
+            None => {
+                self.cases.insert(id, Case::Silent { deadline: now, probe: Probe::Sent });
+            }
+        }
+    }
+
+    /// Authenticated data came from this node itself.
+    pub fn life(&mut self, id: &ControllerId) {
+        self.cases.remove(id);
+        self.barred.remove(id);
+    }
+
+    /// The node has a greater record: whatever was said is refuted.
+    pub fn refuted(&mut self, id: &ControllerId) {
+        if matches!(self.cases.remove(id), Some(Case::Accused { .. } | Case::Testified { .. })) {
+            self.barred.insert(*id);
+        }
+    }
+
+    /// The entry is settled or gone: no case any more.
+    pub fn drop_case(&mut self, id: &ControllerId) {
+        self.cases.remove(id);
+    }
+
+    /// True if this node misses it.
+    pub fn misses(&self, id: &ControllerId) -> bool {
+        self.cases.contains_key(id)
+    }
+
+    /// True if somebody is to be dialled to see whether it lives.
+    pub fn wants_probes(&self) -> bool {
+        self.cases.values().any(|case| matches!(case, Case::Silent { probe: Probe::Wanted, .. }))
+    }
+
+    /// The nodes to be dialled; each is given once.
+    pub fn take_probes(&mut self) -> Vec<ControllerId> {
+        let mut wanted = Vec::new();
+        for (id, case) in &mut self.cases {
+            if let Case::Silent { probe: probe @ Probe::Wanted, .. } = case {
+                *probe = Probe::Sent;
+                wanted.push(*id);
+            }
+        }
+        wanted
+    }
+
+    /// When [`Detector::due`] wants to be called.
+    pub fn deadline(&self) -> Option<Time> {
+        self.cases.values().map(Case::deadline).min()
+    }
+
+    /// Stage 1 was issued.
+    pub fn accused(&mut self, id: ControllerId, record: Hash, now: Time) {
+        self.cases.insert(id, Case::Accused { deadline: now + self.refute_window, record });
+    }
+
+    /// Stage 2 was issued, with this need.
+    pub fn testified(&mut self, id: ControllerId, record: Hash, need: u8, now: Time) {
+        self.cases.insert(id, Case::Testified { deadline: now + REVIEW, record, need });
+    }
+
+    /// What is to be said now; each verdict must be answered by `accused`, `testified` or `drop_case`.
+    pub fn due(&mut self, now: Time) -> Vec<Verdict> {
+        if self.deadline().is_some_and(|deadline| now.since(deadline) > LATE) {
+            self.restart(now);
+        }
+        let ripe = self.cases.iter().filter(|(_, case)| case.deadline() <= now);
+        ripe.map(|(id, case)| match *case {
+            Case::Silent { .. } => Verdict::Suspect(*id),
+            Case::Accused { record, .. } => Verdict::Down(*id, record),
+            Case::Testified { record, need, .. } => Verdict::Review(*id, record, need),
+        })
+        .collect()
+    }
+
+    fn restart(&mut self, now: Time) {
+        for case in self.cases.values_mut() {
+            match case {
+                Case::Silent { deadline, probe } => {
+                    *deadline = now + PROBE;
+                    *probe = Probe::Wanted;
+                }
+                Case::Accused { deadline, .. } => *deadline = now + self.refute_window,
+                Case::Testified { deadline, .. } => *deadline = now + REVIEW,
+            }
+        }
+    }
+}
+
+impl Case {
+    fn deadline(&self) -> Time {
+        match self {
+            Self::Silent { deadline, .. } | Self::Accused { deadline, .. } | Self::Testified { deadline, .. } => {
+                *deadline
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const X: ControllerId = ControllerId([1; 32]);
+    const RECORD: Hash = Hash([2; 32]);
+
+    fn at(ms: u64) -> Time {
+        Time(ms * 1000)
+    }
+
+    fn detector() -> Detector {
+        Detector::new(Duration::from_secs(2))
+    }
+
+    #[test]
+    fn silence_is_probed_then_accused_then_testified() {
+        let mut detector = detector();
+        assert!(detector.silent(X, at(0)));
+        assert_eq!(detector.take_probes(), [X]);
+        assert_eq!(detector.take_probes(), []);
+        assert_eq!(detector.due(at(999)), []);
+        assert_eq!(detector.due(at(1000)), [Verdict::Suspect(X)]);
+        detector.accused(X, RECORD, at(1000));
+        assert_eq!(detector.due(at(2999)), []);
+        assert_eq!(detector.due(at(3000)), [Verdict::Down(X, RECORD)]);
+        detector.testified(X, RECORD, 3, at(3000));
+        assert_eq!(detector.due(at(4000)), [Verdict::Review(X, RECORD, 3)]);
+    }
+
+    #[test]
+    fn evidence_does_not_wait_for_the_probe() {
+        let mut detector = detector();
+        detector.silent(X, at(0));
+        detector.evidence(X, at(100));
+        assert_eq!(detector.due(at(100)), [Verdict::Suspect(X)]);
+    }
+
+    #[test]
+    fn life_acquits() {
+        let mut detector = detector();
+        detector.silent(X, at(0));
+        detector.life(&X);
+        assert_eq!(detector.deadline(), None);
+    }
+
+    #[test]
+    fn a_refuted_accuser_must_meet_the_node_first() {
+        let mut detector = detector();
+        detector.evidence(X, at(0));
+        detector.accused(X, RECORD, at(0));
+        detector.refuted(&X);
+        assert!(!detector.silent(X, at(10)));
+        detector.evidence(X, at(10));
+        assert_eq!(detector.deadline(), None);
+        detector.life(&X);
+        assert!(detector.silent(X, at(20)));
+    }
+
+    #[test]
+    fn a_process_that_slept_starts_anew() {
+        let mut detector = detector();
+        detector.evidence(X, at(0));
+        detector.accused(X, RECORD, at(0));
+        assert_eq!(detector.due(at(60_000)), []);
+        assert_eq!(detector.deadline(), Some(at(62_000)));
+    }
+}

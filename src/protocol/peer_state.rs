@@ -1,0 +1,492 @@
+//! The peer's state machine, for both ends of a connection.
+//!
+//! ```text
+//!            Connect              connected,               Welcome
+//!   Idle ──────────────▶ Connecting ──────▶ Handshaking ──────────────▶ Established
+//!    │       (tail)          │      Hello sent   ▲  │      (head: sent)      │
+//!    └──────── Accept (head) ┼───────────────────┘  │                        │
+//!                            ▼                      ▼                        ▼
+//!                         Closed(reason) ◀──────────┴────────────────────────┘
+//!            refused, no answer        Busy, deadline, bad bytes     silence, Goodbye, end of stream, Close
+//! ```
+//!
+//! Input goes in (a command of the controller, a message of the remote, the end of the stream, a deadline), actions come
+//! out. The head does not decide who may stay: it hands the `Hello` up and answers as the controller commands.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::heartbeat::{Due, Heartbeat, Side};
+use super::identity::ShortId;
+use super::list::List;
+use super::message::{
+    BucketHash, EntryHash, HeadMessage, MAX_ENTRIES, MAX_HINTS, News, Purpose, Statement, TailMessage,
+};
+use super::reason::Reason;
+use super::record::{Item, Record};
+use super::time::Time;
+
+/// How many `Watch` a head holds; with one every burst of news would cost a round trip. One more is misbehaviour.
+pub const MAX_WATCHES: u8 = 2;
+
+/// The state of one connection.
+#[derive(Clone, Debug)]
+pub enum PeerState {
+    /// Made, and waiting for its first command.
+    Idle,
+    /// The tail's dial is under way.
+    Connecting {
+        /// What the controller wants said first.
+        greeting: Box<Greeting>,
+        /// When the dial has failed.
+        deadline: Time,
+    },
+    /// The stream stands; who is there is not yet known.
+    Handshaking {
+        /// When the identification has failed.
+        deadline: Time,
+        /// The head has handed a `Hello` up and waits for the controller's answer.
+        heard: bool,
+    },
+    /// An edge.
+    Established {
+        /// Its deadlines.
+        heartbeat: Heartbeat,
+        /// At the head: how many requests for news are held open.
+        watches: u8,
+    },
+    /// Over; nothing follows.
+    Closed(Reason),
+}
+
+/// What a tail is to say first, and to whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// Where to dial.
+    pub address: SocketAddr,
+    /// This node's record at that moment.
+    pub record: Arc<Record>,
+    /// This node's wall clock, in Unix milliseconds.
+    pub clock_ms: u64,
+    /// What the edge is for.
+    pub purpose: Purpose,
+}
+
+/// What the controller tells a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Dial and introduce the node (tail).
+    Connect(Box<Greeting>),
+    /// Wait for an introduction (head).
+    Accept,
+    /// Send this request (tail).
+    Issue(TailMessage),
+    /// Send this answer (head). A `Welcome` makes the edge, `Busy` and `Goodbye` end it.
+    Answer(HeadMessage),
+    /// Send a heartbeat outside the schedule.
+    Beat,
+    /// The node lives though this connection is silent.
+    Spare,
+    /// Say goodbye and close.
+    Close(Reason),
+}
+
+/// What happens to a peer.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// From the controller.
+    Command(Command),
+    /// The dial succeeded.
+    Connected,
+    /// A request arrived (the remote is the tail). A heartbeat among them has been answered where frames are taken off.
+    Request {
+        /// The request.
+        message: TailMessage,
+        /// Of a heartbeat: a moment before which its statement was not made.
+        dated: Option<Time>,
+    },
+    /// An answer arrived (the remote is the head).
+    Answer(HeadMessage),
+    /// The stream is over, or what came was refused for this reason.
+    Ended(Reason),
+    /// Perhaps a deadline has come.
+    Tick,
+}
+
+/// What a peer does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Open a connection.
+    Dial(SocketAddr),
+    /// Send the preamble.
+    Preamble(Purpose),
+    /// Send a request.
+    Issue(TailMessage),
+    /// Send an answer.
+    Answer(HeadMessage),
+    /// Send a heartbeat with the node's present statement.
+    Beat {
+        /// Its number.
+        seq: u64,
+        /// The last answer that arrived.
+        echo: Option<u64>,
+    },
+    /// The remote is identified: larger frames are welcome.
+    Open,
+    /// Tell the controller.
+    Report(PeerEvent<Arc<Record>, Item>),
+    /// Send what is queued, then end the connection.
+    Shut,
+}
+
+/// What a peer tells the controller. `R` and `I` are records and items: as they came, then verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerEvent<R, I> {
+    /// The stream stands.
+    Connected,
+    /// A tail introduced itself.
+    Hello {
+        /// Its record.
+        record: R,
+        /// Its wall clock, in Unix milliseconds.
+        clock_ms: u64,
+        /// What the edge is to be for.
+        purpose: Purpose,
+        /// The address it dialled.
+        dialled: SocketAddr,
+    },
+    /// A head took this node in.
+    Welcome {
+        /// Its record.
+        record: R,
+        /// Its wall clock, in Unix milliseconds.
+        clock_ms: u64,
+    },
+    /// A head has no room; a `Closed` follows.
+    Busy {
+        /// Its record.
+        record: R,
+        /// Other addresses.
+        hints: List<SocketAddr, MAX_HINTS>,
+    },
+    /// The tail wants the edge for something else.
+    Repurpose(Purpose),
+    /// What the remote says of the view it holds, not made before this moment.
+    Statement(Statement, Time),
+    /// A round trip was measured; the smoothed value.
+    RoundTrip(Duration),
+    /// The tail asks for news.
+    Watch,
+    /// The tail's news: to be acknowledged.
+    Push(Vec<I>, Vec<ShortId>),
+    /// The head's news, or the answer to this node's.
+    News(Vec<I>, Vec<ShortId>, NewsKind),
+    /// The tail compares views.
+    Sync(List<BucketHash, 256>),
+    /// The head's entries in the buckets that differ.
+    Differences(List<u8, 256>, List<EntryHash, MAX_ENTRIES>),
+    /// Nothing was heard for too long.
+    Silent,
+    /// The silence is over.
+    Alive,
+    /// The connection is over; the last event of every peer.
+    Closed {
+        /// Why.
+        reason: Reason,
+        /// True if the remote said so, or ended the stream.
+        by_remote: bool,
+    },
+}
+
+/// Which request a head's news answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NewsKind {
+    /// A `Watch`: it is to be asked again.
+    Watched,
+    /// A `Push`.
+    Acknowledged,
+}
+
+/// The durations of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerTimes {
+    /// Between heartbeats.
+    pub interval: Duration,
+    /// For the answer to one.
+    pub timeout: Duration,
+    /// For a dial.
+    pub dial: Duration,
+    /// For the identification.
+    pub handshake: Duration,
+}
+
+/// One end of one connection: its state and what does not change.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    side: Side,
+    times: PeerTimes,
+    state: PeerState,
+}
+
+type Actions = Vec<Action>;
+
+impl Peer {
+    /// An idle peer of the given end.
+    pub fn new(side: Side, times: PeerTimes) -> Self {
+        Self { side, times, state: PeerState::Idle }
+    }
+
+    /// Its state now.
+    pub fn state(&self) -> &PeerState {
+        &self.state
+    }
+
+    /// When it wants an [`Input::Tick`].
+    pub fn deadline(&self) -> Option<Time> {
+        match &self.state {
+            PeerState::Idle | PeerState::Closed(_) => None,
+            PeerState::Connecting { deadline, .. } | PeerState::Handshaking { deadline, .. } => Some(*deadline),
+            PeerState::Established { heartbeat, .. } => Some(heartbeat.deadline()),
+        }
+    }
+
+    /// The one door in; what is to be done is added to `actions`, in order.
+    pub fn handle(&mut self, now: Time, input: Input, actions: &mut Actions) {
+        if matches!(self.state, PeerState::Closed(_)) {
+            return;
+        }
+        match input {
+            Input::Command(command) => self.command(now, command, actions),
+            Input::Connected => self.connected(now, actions),
+            Input::Request { message, dated } if self.side == Side::Head => self.request(now, message, dated, actions),
+            Input::Answer(message) if self.side == Side::Tail => self.answer(now, message, actions),
+            Input::Request { .. } | Input::Answer(_) => self.close(Reason::WrongDirection, actions),
+            Input::Ended(reason) => self.ended(reason, actions),
+            Input::Tick => self.tick(now, actions),
+        }
+    }
+
+    fn command(&mut self, now: Time, command: Command, actions: &mut Actions) {
+        let established = matches!(self.state, PeerState::Established { .. });
+        match (command, &mut self.state) {
+            (Command::Connect(greeting), PeerState::Idle) => {
+                actions.push(Action::Dial(greeting.address));
+                self.state = PeerState::Connecting { greeting, deadline: now + self.times.dial };
+            }
+            (Command::Accept, PeerState::Idle) => {
+                self.state = PeerState::Handshaking { deadline: now + self.times.handshake, heard: false };
+            }
+            (Command::Answer(HeadMessage::Goodbye(reason)), _) | (Command::Close(reason), _) => {
+                self.close(reason, actions);
+            }
+            (Command::Answer(welcome @ HeadMessage::Welcome { .. }), PeerState::Handshaking { heard: true, .. }) => {
+                actions.extend([Action::Open, Action::Answer(welcome)]);
+                self.establish(now);
+            }
+            (Command::Answer(busy @ HeadMessage::Busy { .. }), PeerState::Handshaking { heard: true, .. }) => {
+                actions.push(Action::Answer(busy));
+                self.shut(Reason::Busy, false, actions);
+            }
+            (Command::Answer(answer), PeerState::Established { watches, .. }) => {
+                if matches!(answer, HeadMessage::News(_)) {
+                    *watches = watches.saturating_sub(1);
+                }
+                actions.push(Action::Answer(answer));
+            }
+            (Command::Issue(request), _) if established => actions.push(Action::Issue(request)),
+            (Command::Beat, PeerState::Established { heartbeat, .. }) => {
+                let due = heartbeat.beat_now(now);
+                self.act_on(due, actions);
+            }
+            (Command::Spare, PeerState::Established { heartbeat, .. }) => heartbeat.spare(),
+            // The controller's view of this peer lags behind: the command is for a state that has passed.
+            _ => {}
+        }
+    }
+
+    fn connected(&mut self, now: Time, actions: &mut Actions) {
+        let PeerState::Connecting { greeting, .. } = &self.state else { return };
+        let Greeting { address, record, clock_ms, purpose } = (**greeting).clone();
+        actions.push(Action::Preamble(purpose));
+        actions.push(Action::Issue(TailMessage::Hello { record, clock_ms, purpose, dialled: address }));
+        actions.push(Action::Report(PeerEvent::Connected));
+        // A head that accepts and says nothing is a failed dial: the probe of a stopped process must not wait longer.
+        self.state = PeerState::Handshaking { deadline: now + self.times.dial.min(self.times.handshake), heard: false };
+    }
+
+    fn request(&mut self, now: Time, message: TailMessage, dated: Option<Time>, actions: &mut Actions) {
+        match &mut self.state {
+            PeerState::Handshaking { heard, .. } => match message {
+                TailMessage::Hello { record, clock_ms, purpose, dialled } if !*heard => {
+                    *heard = true;
+                    actions.push(Action::Report(PeerEvent::Hello { record, clock_ms, purpose, dialled }));
+                }
+                TailMessage::Goodbye(reason) => self.shut(reason, true, actions),
+                _ => self.close(Reason::Unexpected, actions),
+            },
+            PeerState::Established { heartbeat, watches } => {
+                if heartbeat.life(now) {
+                    actions.push(Action::Report(PeerEvent::Alive));
+                }
+                let event = match message {
+                    TailMessage::Heartbeat { statement, .. } => match dated {
+                        Some(dated) => PeerEvent::Statement(statement, dated),
+                        None => return,
+                    },
+                    TailMessage::Watch if *watches < MAX_WATCHES => {
+                        *watches += 1;
+                        PeerEvent::Watch
+                    }
+                    TailMessage::Push(news) => PeerEvent::Push(news.items.into_vec(), news.want.into_vec()),
+                    TailMessage::Sync { buckets } => PeerEvent::Sync(buckets),
+                    TailMessage::Repurpose(purpose) => PeerEvent::Repurpose(purpose),
+                    TailMessage::Goodbye(reason) => return self.shut(reason, true, actions),
+                    TailMessage::Hello { .. } | TailMessage::Watch => return self.close(Reason::Unexpected, actions),
+                };
+                actions.push(Action::Report(event));
+            }
+            PeerState::Idle | PeerState::Connecting { .. } | PeerState::Closed(_) => {
+                self.close(Reason::Unexpected, actions);
+            }
+        }
+    }
+
+    fn answer(&mut self, now: Time, message: HeadMessage, actions: &mut Actions) {
+        match &mut self.state {
+            PeerState::Handshaking { .. } => match message {
+                HeadMessage::Welcome { record, clock_ms } => {
+                    self.establish(now);
+                    actions.extend([Action::Open, Action::Report(PeerEvent::Welcome { record, clock_ms })]);
+                    self.tick(now, actions);
+                }
+                HeadMessage::Busy { record, hints } => {
+                    actions.push(Action::Report(PeerEvent::Busy { record, hints }));
+                    self.shut(Reason::Busy, true, actions);
+                }
+                HeadMessage::Goodbye(reason) => self.shut(reason, true, actions),
+                _ => self.close(Reason::Unexpected, actions),
+            },
+            PeerState::Established { heartbeat, .. } => {
+                if heartbeat.life(now) {
+                    actions.push(Action::Report(PeerEvent::Alive));
+                }
+                let news = |news: News, kind| PeerEvent::News(news.items.into_vec(), news.want.into_vec(), kind);
+                let event = match message {
+                    HeadMessage::Heartbeat { seq, statement } => {
+                        let Some((sent, _)) = heartbeat.answered(seq, now) else {
+                            return self.close(Reason::Unexpected, actions);
+                        };
+                        if let Some(round_trip) = heartbeat.round_trip() {
+                            actions.push(Action::Report(PeerEvent::RoundTrip(round_trip)));
+                        }
+                        PeerEvent::Statement(statement, sent)
+                    }
+                    HeadMessage::News(said) => news(said, NewsKind::Watched),
+                    HeadMessage::Ack(said) => news(said, NewsKind::Acknowledged),
+                    HeadMessage::Differences { buckets, entries } => PeerEvent::Differences(buckets, entries),
+                    HeadMessage::Goodbye(reason) => return self.shut(reason, true, actions),
+                    HeadMessage::Welcome { .. } | HeadMessage::Busy { .. } => {
+                        return self.close(Reason::Unexpected, actions);
+                    }
+                };
+                actions.push(Action::Report(event));
+            }
+            PeerState::Idle | PeerState::Connecting { .. } | PeerState::Closed(_) => {
+                self.close(Reason::Unexpected, actions);
+            }
+        }
+    }
+
+    /// A stream that ends by itself is the remote's doing; bytes that were refused are closed with a goodbye.
+    fn ended(&mut self, reason: Reason, actions: &mut Actions) {
+        match reason {
+            Reason::NotKithd => self.shut(reason, false, actions),
+            Reason::EndOfStream | Reason::Reset | Reason::EofInFrame => self.shut(reason, true, actions),
+            _ if matches!(self.state, PeerState::Connecting { .. }) => self.shut(reason, false, actions),
+            _ => self.close(reason, actions),
+        }
+    }
+
+    fn tick(&mut self, now: Time, actions: &mut Actions) {
+        match &mut self.state {
+            PeerState::Connecting { deadline, .. } if now >= *deadline => {
+                self.shut(Reason::ConnectTimeout, false, actions);
+            }
+            PeerState::Handshaking { deadline, .. } if now >= *deadline => {
+                self.shut(Reason::HandshakeTimeout, false, actions);
+            }
+            PeerState::Established { heartbeat, .. } => {
+                let due = heartbeat.due(now);
+                self.act_on(due, actions);
+            }
+            _ => {}
+        }
+    }
+
+    fn act_on(&mut self, due: Option<Due>, actions: &mut Actions) {
+        match due {
+            Some(Due::Beat { seq, echo }) => actions.push(Action::Beat { seq, echo }),
+            Some(Due::Silent) => actions.push(Action::Report(PeerEvent::Silent)),
+            Some(Due::TimedOut) => self.close(Reason::HeartbeatTimeout, actions),
+            None => {}
+        }
+    }
+
+    fn establish(&mut self, now: Time) {
+        let heartbeat = Heartbeat::new(self.side, self.times.interval, self.times.timeout, now);
+        self.state = PeerState::Established { heartbeat, watches: 0 };
+    }
+
+    /// Closes with a word to the remote, if there is anybody who would understand it.
+    fn close(&mut self, reason: Reason, actions: &mut Actions) {
+        match (&self.state, self.side) {
+            (PeerState::Handshaking { .. } | PeerState::Established { .. }, Side::Tail) => {
+                actions.push(Action::Issue(TailMessage::Goodbye(reason)));
+            }
+            (PeerState::Established { .. } | PeerState::Handshaking { heard: true, .. }, Side::Head) => {
+                actions.push(Action::Answer(HeadMessage::Goodbye(reason)));
+            }
+            _ => {}
+        }
+        self.shut(reason, false, actions);
+    }
+
+    fn shut(&mut self, reason: Reason, by_remote: bool, actions: &mut Actions) {
+        self.state = PeerState::Closed(reason);
+        actions.extend([Action::Shut, Action::Report(PeerEvent::Closed { reason, by_remote })]);
+    }
+}
+
+impl<R, I> PeerEvent<R, I> {
+    /// The same event with its signed parts passed through a check.
+    ///
+    /// # Errors
+    /// The first failure of the check.
+    pub fn check<R2, I2, E>(
+        self,
+        record: impl Fn(R) -> Result<R2, E>,
+        item: impl Fn(I) -> Result<I2, E>,
+    ) -> Result<PeerEvent<R2, I2>, E> {
+        let items = |items: Vec<I>| items.into_iter().map(&item).collect::<Result<Vec<_>, E>>();
+        Ok(match self {
+            Self::Hello { record: said, clock_ms, purpose, dialled } => {
+                PeerEvent::Hello { record: record(said)?, clock_ms, purpose, dialled }
+            }
+            Self::Welcome { record: said, clock_ms } => PeerEvent::Welcome { record: record(said)?, clock_ms },
+            Self::Busy { record: said, hints } => PeerEvent::Busy { record: record(said)?, hints },
+            Self::Push(said, want) => PeerEvent::Push(items(said)?, want),
+            Self::News(said, want, kind) => PeerEvent::News(items(said)?, want, kind),
+            Self::Connected => PeerEvent::Connected,
+            Self::Repurpose(purpose) => PeerEvent::Repurpose(purpose),
+            Self::Statement(statement, dated) => PeerEvent::Statement(statement, dated),
+            Self::RoundTrip(span) => PeerEvent::RoundTrip(span),
+            Self::Watch => PeerEvent::Watch,
+            Self::Sync(buckets) => PeerEvent::Sync(buckets),
+            Self::Differences(buckets, entries) => PeerEvent::Differences(buckets, entries),
+            Self::Silent => PeerEvent::Silent,
+            Self::Alive => PeerEvent::Alive,
+            Self::Closed { reason, by_remote } => PeerEvent::Closed { reason, by_remote },
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! The laws of the merge, by property tests, and what a status follows from.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::protocol::identity::Label;
+use crate::protocol::list::List;
+use crate::protocol::record::{ForgetBody, NetworkId, RecordBody, Signature, WitnessBody};
+
+const NETWORK: NetworkId = NetworkId([1; 8]);
+
+/// Signatures are the door's business: here every object is vouched for.
+fn vouched<T>(object: T) -> Verified<T> {
+    Verified::vouch(Arc::new(object))
+}
+
+fn id(number: u8) -> ControllerId {
+    ControllerId([number; 32])
+}
+
+fn record(number: u8, version: u64, state: RecordState) -> Verified<Record> {
+    let body = RecordBody {
+        network: NETWORK,
+        id: id(number),
+        version,
+        issued: 0,
+        incarnation: u64::from(number),
+        state,
+        reachable: true,
+        address: ([127, 0, 0, 1], 7100 + u16::from(number)).into(),
+        label: Label::from_lossy(&format!("n{number}")),
+        tags: List::new(),
+        edges: List::new(),
+    };
+    vouched(Record { body, signature: Signature([0; 32], [0; 32]) })
+}
+
+fn witness(about: &Verified<Record>, observer: u8, need: u8, stage: Stage) -> VerifiedItem {
+    let body = WitnessBody {
+        network: NETWORK,
+        subject: about.body.id.short(),
+        record: about.hash().short(),
+        stage,
+        need,
+        observer: id(observer),
+    };
+    VerifiedItem::Witness(vouched(Witness { body, signature: Signature([0; 32], [0; 32]) }))
+}
+
+fn forget(about: &Verified<Record>, author: u8, issued: u32) -> VerifiedItem {
+    let body = ForgetBody {
+        network: NETWORK,
+        subject: about.body.id.short(),
+        record: about.hash().short(),
+        issued,
+        author: id(author),
+    };
+    VerifiedItem::Forget(vouched(Forget { body, signature: Signature([0; 32], [0; 32]) }))
+}
+
+fn any_record() -> impl Strategy<Value = Verified<Record>> {
+    (0u8..4, 1u64..4, prop::bool::weighted(0.2)).prop_map(|(number, version, left)| {
+        record(number, version, if left { RecordState::Left } else { RecordState::Up })
+    })
+}
+
+fn any_item() -> impl Strategy<Value = VerifiedItem> {
+    prop_oneof![
+        3 => any_record().prop_map(VerifiedItem::Record),
+        4 => (any_record(), 10u8..16, 1u8..4).prop_map(|(about, by, need)| witness(&about, by, need, Stage::Down)),
+        1 => (any_record(), 10u8..16).prop_map(|(about, by)| witness(&about, by, 1, Stage::Suspect)),
+        1 => (any_record(), 10u8..12, 0u32..3).prop_map(|(about, by, issued)| forget(&about, by, issued)),
+    ]
+}
+
+fn view_of(items: &[VerifiedItem]) -> View {
+    let mut view = View::new(100);
+    for item in items {
+        view.merge(item.clone());
+    }
+    view
+}
+
+/// All that the merge is about: neither suspicions nor what waits for its record.
+fn essence(view: &mut View) -> (Hash, Vec<(ShortId, [u8; 8])>, Vec<Standing>) {
+    let states = view.states().collect();
+    let standings = view.entries.values().map(Entry::standing).collect();
+    (view.digest(), states, standings)
+}
+
+/// All items a view would send.
+fn everything(view: &View) -> Vec<VerifiedItem> {
+    view.entries.values().flat_map(Entry::items).collect()
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_news_does_not_matter(
+        items in prop::collection::vec(any_item(), 0..40),
+        shuffles in prop::collection::vec(any::<prop::sample::Index>(), 40),
+    ) {
+        let mut shuffled = items.clone();
+        for (at, other) in shuffles.iter().enumerate().take(items.len()) {
+            shuffled.swap(at, other.index(items.len()));
+        }
+        prop_assert_eq!(essence(&mut view_of(&items)), essence(&mut view_of(&shuffled)));
+    }
+
+    #[test]
+    fn hearing_it_again_changes_nothing(items in prop::collection::vec(any_item(), 0..40)) {
+        let mut once = view_of(&items);
+        let before = essence(&mut once);
+        for item in everything(&once) {
+            prop_assert_eq!(once.merge(item), Merged::Known);
+        }
+        prop_assert_eq!(before, essence(&mut once));
+    }
+
+    #[test]
+    fn merging_whole_views_is_a_join(
+        a in prop::collection::vec(any_item(), 0..20),
+        b in prop::collection::vec(any_item(), 0..20),
+        c in prop::collection::vec(any_item(), 0..20),
+    ) {
+        let join = |left: &[VerifiedItem], right: &[VerifiedItem]| {
+            let mut view = view_of(left);
+            for item in everything(&view_of(right)) {
+                view.merge(item);
+            }
+            view
+        };
+        // What a view parks is not sent on, so the law is stated on what each view holds.
+        let [a, b, c] = [a, b, c].map(|items| everything(&view_of(&items)));
+        prop_assert_eq!(essence(&mut join(&a, &b)), essence(&mut join(&b, &a)));
+        let left = everything(&join(&a, &b));
+        let right = everything(&join(&b, &c));
+        prop_assert_eq!(essence(&mut join(&left, &c)), essence(&mut join(&a, &right)));
+    }
+
+    #[test]
+    fn certificates_are_bounded_and_name_each_observer_once(items in prop::collection::vec(any_item(), 0..80)) {
+        let view = view_of(&items);
+        for entry in view.entries.values() {
+            let observers: BTreeSet<_> = entry.certificate.iter().map(|witness| witness.body.observer).collect();
+            prop_assert_eq!(observers.len(), entry.certificate.len());
+            prop_assert!(entry.certificate.len() <= CERTIFICATE);
+        }
+    }
+}
+
+#[test]
+fn down_takes_as_many_witnesses_as_the_smallest_need() {
+    let held = record(1, 5, RecordState::Up);
+    let mut view = view_of(&[VerifiedItem::Record(held.clone()), witness(&held, 10, 3, Stage::Down)]);
+    assert_eq!(view.get(&id(1)).unwrap().standing(), Standing::Up);
+    view.merge(witness(&held, 11, 2, Stage::Down));
+    assert_eq!(view.get(&id(1)).unwrap().standing(), Standing::Down);
+}
+
+#[test]
+fn a_greater_record_refutes_and_revives() {
+    let held = record(1, 5, RecordState::Up);
+    let mut view = view_of(&[VerifiedItem::Record(held.clone()), witness(&held, 10, 1, Stage::Down)]);
+    let down = view.digest();
+    view.merge(forget(&held, 11, 3));
+    assert_eq!(view.get(&id(1)).unwrap().standing(), Standing::Forgotten);
+    assert_eq!(view.iter().count(), 0);
+    assert_eq!(view.digest(), down, "only nodes that are up are in the digest");
+    view.merge(VerifiedItem::Record(record(1, 6, RecordState::Up)));
+    assert_eq!(view.get(&id(1)).unwrap().standing(), Standing::Up);
+    assert_eq!(view.merge(witness(&held, 12, 1, Stage::Down)), Merged::Wanted(id(1).short()), "accuses the past");
+}
+
+#[test]
+fn a_witness_waits_for_its_record() {
+    let held = record(1, 5, RecordState::Up);
+    let mut view = View::new(10);
+    assert_eq!(view.merge(witness(&held, 10, 1, Stage::Down)), Merged::Wanted(id(1).short()));
+    view.merge(VerifiedItem::Record(held));
+    assert_eq!(view.get(&id(1)).unwrap().standing(), Standing::Down);
+}
+
+#[test]
+fn what_waits_is_bounded() {
+    let mut view = View::new(10);
+    for version in 0..MAX_PARKED as u64 + 50 {
+        view.merge(witness(&record(1, version, RecordState::Up), 10, 1, Stage::Down));
+    }
+    assert_eq!(view.parked_order.len(), MAX_PARKED);
+    assert!(view.parked.len() <= MAX_PARKED);
+}
+
+#[test]
+fn a_full_view_refuses_new_nodes_and_still_takes_news_of_known_ones() {
+    let mut view = View::new(2);
+    for number in 0..2 {
+        view.merge(VerifiedItem::Record(record(number, 1, RecordState::Up)));
+    }
+    let refused = view.merge(VerifiedItem::Record(record(2, 1, RecordState::Up)));
+    assert_eq!(refused, Merged::Refused(Reason::Overloaded));
+    assert_eq!(view.merge(VerifiedItem::Record(record(1, 2, RecordState::Up))), Merged::Changed(id(1)));
+}
