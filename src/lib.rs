@@ -1,3 +1,4 @@
 //! kithd: a peer-to-peer node on OS threads, without an async runtime.
 
+pub mod config;
 pub mod protocol;

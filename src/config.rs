@@ -1,0 +1,320 @@
+//! What a node can be told: one documented struct per table of `config/kithd.toml`.
+//!
+//! ```text
+//!  defaults ──▶ file ──▶ environment ──▶ flags ──▶ contradictions? ──▶ Loaded { config, origins }
+//!     each layer through the same table of keys (`keys`): one grammar, one set of checks, one form of error
+//! ```
+//!
+//! The fields are plain values: a program that uses kithd as a library sets them directly and has them checked by
+//! [`Config::check`], which `Node::start` calls.
+
+mod contradictions;
+mod duration;
+mod field;
+mod file;
+mod keys;
+mod load;
+mod size;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::LevelFilter;
+
+use crate::protocol::address::HostPort;
+use crate::protocol::identity::Label;
+
+pub use keys::{Key, keys};
+pub use load::{ConfigError, Loaded, Origin, Origins, Overrides};
+
+/// Everything a node can be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// Who this node is and where it keeps its state.
+    pub node: Node,
+    /// Where others reach it.
+    pub listen: Listen,
+    /// The network it belongs to.
+    pub network: Network,
+    /// The loops that dial and that report.
+    pub monitor: Monitor,
+    /// How it notices that a neighbour is gone.
+    pub heartbeat: Heartbeat,
+    /// How it spreads and learns what the network looks like.
+    pub discovery: Discovery,
+    /// What it refuses to exceed.
+    pub limits: Limits,
+    /// What it writes about itself.
+    pub log: Log,
+}
+
+/// Table `node`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The readable name shown to people at every node; default: the host's name, less what a label may not have.
+    /// Hopefully unique, never trusted: the node's id is its true name. A telling one helps whoever reads a table, but
+    /// all of the network sees it. Bound: 1 to 63 of `A-Z a-z 0-9 . _ -`.
+    pub label: Label,
+    /// Identity, known addresses and admin socket live here; one node per directory. On a disk that lasts the node
+    /// keeps its id when it restarts; on one that does not, it is a newcomer each time.
+    pub state_dir: PathBuf,
+    /// What else the network should know of this node, as keys with values. They travel in its record to every other
+    /// node: each byte is paid once per node, so keep what only few ask for out. Bound: 256 bytes of keys and values.
+    pub tags: BTreeMap<String, String>,
+    /// The admin socket, if not `admin.sock` in the state directory. A shared place is easier to find, but any place
+    /// outside a private directory leans on the socket's own mode alone. Bound: 107 bytes, the system's.
+    pub socket: Option<PathBuf>,
+}
+
+impl Node {
+    /// The longest path of a Unix socket in bytes: `sun_path` has 108, the last is a NUL.
+    pub const SOCKET_PATH_MAX: usize = 107;
+
+    /// Where the admin socket is.
+    pub fn socket_path(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.state_dir.join("admin.sock"))
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        let host = rustix::system::uname();
+        Self {
+            label: Label::from_lossy(&host.nodename().to_string_lossy()),
+            state_dir: default_state_dir(),
+            tags: BTreeMap::new(),
+            socket: None,
+        }
+    }
+}
+
+/// `$XDG_STATE_HOME/kithd`, else `~/.local/state/kithd`, else (for root, and for whoever has no home) `/var/lib/kithd`.
+fn default_state_dir() -> PathBuf {
+    // The XDG specification has relative paths ignored.
+    let directory = |name| env::var_os(name).map(|dir: OsString| PathBuf::from(dir)).filter(|dir| dir.is_absolute());
+    if let Some(state_home) = directory("XDG_STATE_HOME") {
+        return state_home.join("kithd");
+    }
+    match directory("HOME") {
+        Some(home) if !rustix::process::geteuid().is_root() => home.join(".local/state/kithd"),
+        _ => PathBuf::from("/var/lib/kithd"),
+    }
+}
+
+/// Table `listen`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    /// Where connections are accepted; port 0 lets the system pick one. More addresses reach more networks and expose
+    /// the node to more strangers; loopback alone keeps it to this machine. Bound: 1 to 16, none twice.
+    pub addresses: Vec<SocketAddr>,
+    /// The address that others are told to dial; default: the listening one. Needed behind a translation of
+    /// addresses, or where several addresses are listened on and one is best; wrong, it makes the node unreachable.
+    /// Bound: no port 0, neither unspecified nor multicast.
+    pub advertise: Option<SocketAddr>,
+}
+
+impl Listen {
+    /// The most addresses to listen on: each costs a descriptor and a place in every poll.
+    pub const ADDRESSES_MAX: usize = 16;
+
+    /// The first address that strangers on other machines could reach, if there is one.
+    pub fn exposed(&self) -> Option<SocketAddr> {
+        self.addresses.iter().copied().find(|address| !address.ip().to_canonical().is_loopback())
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { addresses: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 7100))], advertise: None }
+    }
+}
+
+/// Table `network`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    /// Nodes of another name refuse each other, so several networks can share machines. It is no secret and keeps
+    /// nobody out. Bound: as for a label.
+    pub name: Label,
+    /// Where the network is to be found: dialled at once, and redialled for ever while the node is alone. More of them
+    /// survive the loss of some; each unreachable one costs a dial now and then. None: the node waits to be dialled.
+    /// Bound: 256, none twice.
+    pub connect: Vec<HostPort>,
+}
+
+impl Network {
+    /// The most configured addresses: they are dialled in parallel when the node is alone.
+    pub const CONNECT_MAX: usize = 256;
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { name: Label::from_lossy("kith"), connect: Vec::new() }
+    }
+}
+
+/// Table `monitor`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Monitor {
+    /// How often the list of addresses is gone through for one to dial, once there are enough connections. Shorter
+    /// heals sooner and wakes the processor more often; longer leaves a lost neighbour unreplaced. Bound: 10ms to 1h.
+    pub idle_period: Duration,
+    /// How often the report is written to log and status file. Shorter is fresher; longer keeps the log readable.
+    /// Bound: 100ms to 24h.
+    pub status_period: Duration,
+    /// Where the report is written as JSON, replaced as a whole each time; none: nowhere. Handy for programs that
+    /// watch a file, at the price of one write per period.
+    pub status_file: Option<PathBuf>,
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        Self { idle_period: Duration::from_secs(1), status_period: Duration::from_secs(60), status_file: None }
+    }
+}
+
+/// Table `heartbeat`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Heartbeat {
+    /// How often each dialled neighbour is asked for life. Shorter notices a death sooner and costs traffic and
+    /// wake-ups in proportion (about 100 bytes each, both ways); longer is cheaper and slower. Bound: 10ms to 1h.
+    pub interval: Duration,
+    /// How long after such a request silence becomes suspicion; stretched by measured round trips. Shorter notices
+    /// sooner and suspects the merely slow; longer forgives a starved machine and leaves the dead in the tables.
+    /// Bound: 10ms to 1m.
+    pub timeout: Duration,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(1), timeout: Duration::from_millis(500) }
+    }
+}
+
+/// Table `discovery`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Discovery {
+    /// Neighbours this node dials and keeps: two by rings, the others at random. More spread news faster and survive
+    /// more failures; each costs a thread and heartbeats on both sides. Bound: 1 to 256, at most `max_outgoing`.
+    pub out_degree: usize,
+    /// Neighbours accepted from those who dial at random; more are sent on to others. Higher lets newcomers in at the
+    /// first try and loads this node; lower spreads the load. Bound: 1 to 4,096, at most `max_incoming`.
+    pub accept: usize,
+    /// Further places kept for ring neighbours, which hold the network in one piece and have no other choice. Fewer
+    /// save connections, more let rings close while the network changes. Bound: 0 to 256, at most `accept`.
+    pub accept_ring: usize,
+    /// How long news wait for company before the first flush. Shorter is faster by as much at each hop; longer puts
+    /// more in one message. Bound: 1ms to 10s, at most `flush_interval`.
+    pub flush_first: Duration,
+    /// The least time between two flushes. Shorter is faster while much changes; longer saves messages then.
+    /// Bound: 1ms to 1m.
+    pub flush_interval: Duration,
+    /// How long the node's own neighbours must have been the same before it publishes them. Shorter tells the network
+    /// sooner; longer spares it news that are soon outdated. Bound: 1ms to 1m.
+    pub publish_stability: Duration,
+    /// The least time between two versions of the node's own record. Shorter follows changes more closely; longer
+    /// bounds what a restless node costs all others. Bound: 10ms to 1h.
+    pub publish_interval: Duration,
+    /// How long a suspected node has to speak up before it counts as down. Shorter declares the dead sooner; longer
+    /// spares the slow a false one, which costs two records in the whole network. Bound: 10ms to 10m.
+    pub refute_window: Duration,
+    /// How long a dial may take before it has failed. Shorter turns to the next address sooner; longer reaches the far
+    /// and the slow. Bound: 10ms to 2m.
+    pub dial_timeout: Duration,
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        Self {
+            out_degree: 8,
+            accept: 16,
+            accept_ring: 4,
+            flush_first: Duration::from_millis(5),
+            flush_interval: Duration::from_millis(100),
+            publish_stability: Duration::from_millis(250),
+            publish_interval: Duration::from_secs(1),
+            refute_window: Duration::from_secs(2),
+            dial_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Table `limits`: what bounds memory, threads and descriptors, whatever others do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Connections this node dials, of all purposes; each is a thread, a descriptor and some 30 KiB. Lower bounds the
+    /// cost, higher lets applications link directly to more nodes. Bound: 1 to 65,535.
+    pub max_outgoing: usize,
+    /// Connections it has accepted, at the same cost each. Lower bounds it, higher serves more clients.
+    /// Bound: 1 to 65,535.
+    pub max_incoming: usize,
+    /// Accepted connections that have not yet shown who they are. Lower bounds what strangers can hold; higher lets
+    /// more honest nodes in at once, after a power cut say. Bound: 1 to 65,535.
+    pub max_pending: usize,
+    /// The same from one network (/24 or /64), once half of `max_pending` is in use; loopback is exempt. Lower keeps
+    /// one attacker from shutting all others out; higher admits many nodes behind one address. Bound: 1 to 65,535, at
+    /// most `max_pending`.
+    pub max_pending_per_prefix: usize,
+    /// From accepted to known, in all, so that a slow drip does not prolong it. Shorter frees places sooner; longer
+    /// admits the slow. Bound: 100ms to 2m.
+    pub handshake_timeout: Duration,
+    /// Bytes that wait to be sent to one peer; over it the peer counts as stuck and is closed. Lower bounds memory,
+    /// higher rides out longer stalls. Bound: 64KiB to 1GiB, at most `max_queued_total`.
+    pub max_queued: usize,
+    /// The same for all peers together; over it what comes is refused. Lower bounds memory, higher lets many peers
+    /// stall at once. Bound: 64KiB to 2GiB.
+    pub max_queued_total: usize,
+    /// From a message's first frame to its last. Shorter frees the memory of senders who never finish; longer admits
+    /// large messages over thin lines. Bound: 100ms to 10m.
+    pub frame_timeout: Duration,
+    /// Nodes in the view, at some 400 bytes each; further ones are refused and counted. Lower bounds memory; too low
+    /// for the network, the nodes cannot agree. Bound: 2 to 1,048,576.
+    pub max_nodes: usize,
+    /// Addresses heard of but never reached; those that answered are kept apart. Lower bounds what others' talk can
+    /// occupy; higher remembers more places to try. Bound: 16 to 1,048,576.
+    pub max_addresses: usize,
+    /// The same from one source, so that none fills the table alone. Lower trusts each source less; higher learns more
+    /// of a single one. Bound: 1 to 1,048,576, at most `max_addresses`.
+    pub max_addresses_per_source: usize,
+    /// Connections to the admin socket. Lower bounds threads and memory; higher admits more followers of events.
+    /// Bound: 1 to 1,024.
+    pub max_admin_clients: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_outgoing: 64,
+            max_incoming: 1024,
+            max_pending: 128,
+            max_pending_per_prefix: 8,
+            handshake_timeout: Duration::from_secs(5),
+            max_queued: 2 << 20,
+            max_queued_total: 64 << 20,
+            frame_timeout: Duration::from_secs(30),
+            max_nodes: 16_384,
+            max_addresses: 4096,
+            max_addresses_per_source: 256,
+            max_admin_clients: 16,
+        }
+    }
+}
+
+/// Table `log`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// The least important lines that are written: off, error, warn, info, debug or trace. Lower levels explain more
+    /// and cost time and disk; from debug on the lines grow with traffic.
+    pub level: LevelFilter,
+    /// Where log lines go; none: to stderr. A file outlives the terminal and has to be rotated by somebody.
+    pub file: Option<PathBuf>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: LevelFilter::Info, file: None }
+    }
+}

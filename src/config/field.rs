@@ -1,0 +1,274 @@
+//! The kinds of values: how each is read from words and written back, whatever the words came from.
+//!
+//! A word is what would stand after a flag. The file's reader makes words of TOML values, so each check stands here
+//! once. One accessor a key serves both directions; reading goes through a copy, which nobody will ever measure.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::LevelFilter;
+use serde_json::{Value, json};
+
+use super::{Config, Listen, Network, duration, size};
+use crate::protocol::address::{self, HostPort};
+use crate::protocol::identity;
+
+/// Where in the configuration a value is.
+type At<T> = fn(&mut Config) -> &mut T;
+
+/// What kind of value a key has, where it is, and between which bounds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Field {
+    Label(At<identity::Label>),
+    Level(At<LevelFilter>),
+    Path(At<PathBuf>),
+    OptionalPath(At<Option<PathBuf>>),
+    Advertise(At<Option<SocketAddr>>),
+    Addresses(At<Vec<SocketAddr>>),
+    Hosts(At<Vec<HostPort>>),
+    Tags(At<BTreeMap<String, String>>),
+    Time(At<Duration>, Duration, Duration),
+    Count(At<usize>, usize, usize),
+    Size(At<usize>, usize, usize),
+}
+
+/// The form of a value in the file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Shape {
+    Text,
+    /// A whole number, never in quotes.
+    Number,
+    /// A whole number, or one with a unit in quotes.
+    Size,
+    /// Texts.
+    List,
+    /// Names with texts.
+    Table,
+}
+
+/// The most bytes that all tags' keys and values have together: they are part of a record of at most 512.
+const TAGS_MAX: usize = 256;
+
+/// Why a value was refused.
+#[derive(Debug, PartialEq)]
+pub(super) struct Fault {
+    /// Which word is to blame, if it is one of them.
+    pub(super) word: Option<usize>,
+    /// What it must be.
+    pub(super) message: String,
+}
+
+impl Field {
+    /// Sets the value from words, or says which is wrong and why.
+    pub(super) fn set(self, config: &mut Config, words: &[String]) -> Result<(), Fault> {
+        match self {
+            Self::Label(at) => *at(config) = one(words, |word| word.parse())?,
+            Self::Level(at) => *at(config) = one(words, |word| self.level(word))?,
+            Self::Path(at) => *at(config) = one(words, path)?,
+            Self::OptionalPath(at) => *at(config) = Some(one(words, path)?),
+            Self::Advertise(at) => *at(config) = Some(one(words, |word| address::dialable(socket_address(word)?))?),
+            Self::Addresses(at) => *at(config) = addresses(words)?,
+            Self::Hosts(at) => *at(config) = each(words, Network::CONNECT_MAX, str::parse)?,
+            Self::Tags(at) => *at(config) = tags(words)?,
+            Self::Time(at, least, most) => *at(config) = one(words, |word| self.time(word, least, most))?,
+            Self::Count(at, least, most) | Self::Size(at, least, most) => {
+                *at(config) = one(words, |word| self.number(word, least, most))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The value as words, none if it is not set; [`Field::set`] makes the same value of them.
+    pub(super) fn words(self, config: &Config) -> Vec<String> {
+        fn texts<T: Display>(values: &[T]) -> Vec<String> {
+            values.iter().map(T::to_string).collect()
+        }
+        let path = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let config = &mut config.clone();
+        match self {
+            Self::Label(at) => vec![at(config).to_string()],
+            Self::Level(at) => vec![at(config).as_str().to_ascii_lowercase()],
+            Self::Path(at) => vec![path(at(config))],
+            Self::OptionalPath(at) => at(config).iter().map(path).collect(),
+            Self::Advertise(at) => at(config).iter().map(SocketAddr::to_string).collect(),
+            Self::Addresses(at) => texts(at(config)),
+            Self::Hosts(at) => texts(at(config)),
+            Self::Tags(at) => at(config).iter().map(|(key, value)| format!("{key}={value}")).collect(),
+            Self::Time(at, ..) => vec![duration::text(*at(config))],
+            Self::Count(at, ..) => vec![at(config).to_string()],
+            Self::Size(at, ..) => vec![size::text(*at(config))],
+        }
+    }
+
+    /// The value as JSON.
+    pub(super) fn json(self, config: &Config) -> Value {
+        match self {
+            Self::Count(at, ..) | Self::Size(at, ..) => json!(*at(&mut config.clone())),
+            Self::Tags(at) => json!(at(&mut config.clone())),
+            Self::Addresses(_) | Self::Hosts(_) => json!(self.words(config)),
+            _ => self.words(config).pop().map_or(Value::Null, Value::String),
+        }
+    }
+
+    /// How much it is, for what can be compared: milliseconds, things, bytes.
+    pub(super) fn magnitude(self, config: &Config) -> Option<u128> {
+        match self {
+            Self::Time(at, ..) => Some(at(&mut config.clone()).as_millis()),
+            Self::Count(at, ..) | Self::Size(at, ..) => Some(*at(&mut config.clone()) as u128),
+            _ => None,
+        }
+    }
+
+    /// The form of the value in the file.
+    pub(super) fn shape(self) -> Shape {
+        match self {
+            Self::Count(..) => Shape::Number,
+            Self::Size(..) => Shape::Size,
+            Self::Addresses(_) | Self::Hosts(_) => Shape::List,
+            Self::Tags(_) => Shape::Table,
+            _ => Shape::Text,
+        }
+    }
+
+    /// What stands for the value in help.
+    pub(super) fn placeholder(self) -> &'static str {
+        match self {
+            Self::Label(_) => "LABEL",
+            Self::Level(_) => "LEVEL",
+            Self::Path(_) | Self::OptionalPath(_) => "PATH",
+            Self::Advertise(_) | Self::Addresses(_) => "IP:PORT",
+            Self::Hosts(_) => "HOST:PORT",
+            Self::Tags(_) => "KEY=VALUE",
+            Self::Time(..) => "DURATION",
+            Self::Count(..) => "NUMBER",
+            Self::Size(..) => "SIZE",
+        }
+    }
+
+    /// What the value must be in the file, with an example.
+    pub(super) fn expected(self) -> &'static str {
+        match self {
+            Self::Label(_) => r#"must be a label in quotes, as in "web-1""#,
+            Self::Level(_) => r#"must be a level in quotes, as in "info""#,
+            Self::Path(_) | Self::OptionalPath(_) => r#"must be a path in quotes, as in "/var/lib/kithd""#,
+            Self::Advertise(_) => r#"must be an address in quotes, as in "192.0.2.1:7100""#,
+            Self::Addresses(_) => r#"must be a list of addresses in quotes, as in ["127.0.0.1:7100"]"#,
+            Self::Hosts(_) => r#"must be a list of places in quotes, as in ["192.0.2.1:7100", "seed.example:7100"]"#,
+            Self::Tags(_) => r#"must be a table of texts, as in { role = "web" }"#,
+            Self::Time(..) => r#"must be a duration in quotes, as in "500ms""#,
+            Self::Count(..) => "must be a whole number, as in 64",
+            Self::Size(..) => r#"must be a whole number of bytes or a size in quotes, as in "2MiB""#,
+        }
+    }
+
+    fn level(self, word: &str) -> Result<LevelFilter, String> {
+        let lower = word.chars().all(|c| c.is_ascii_lowercase());
+        let level = word.parse().ok().filter(|_| lower);
+        level.ok_or_else(|| format!("must be off, error, warn, info, debug or trace; {}", self.default_text()))
+    }
+
+    fn time(self, word: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+        let value = duration::parse(word)?;
+        match value {
+            _ if value.is_zero() => Err(format!("must be longer than zero; {}", self.default_text())),
+            _ if (least..=most).contains(&value) => Ok(value),
+            _ => Err(self.out_of_range(duration::text(least), duration::text(most))),
+        }
+    }
+
+    fn number(self, word: &str, least: usize, most: usize) -> Result<usize, String> {
+        let of_bytes = matches!(self, Self::Size(..));
+        let digits = word.strip_prefix(['+', '-']).unwrap_or(word);
+        if !size::parse(digits).is_some_and(|_| of_bytes || digits.bytes().all(|b| b.is_ascii_digit())) {
+            return Err(self.expected().to_owned());
+        }
+        let value = size::parse(word.strip_prefix('+').unwrap_or(word)).filter(|value| (least..=most).contains(value));
+        let text = |number: usize| if of_bytes { size::text(number) } else { number.to_string() };
+        value.ok_or_else(|| self.out_of_range(text(least), text(most)))
+    }
+
+    fn out_of_range(self, least: String, most: String) -> String {
+        format!("must be from {least} to {most}; {}", self.default_text())
+    }
+
+    fn default_text(self) -> String {
+        format!("{} is the default", self.words(&Config::default()).join(","))
+    }
+}
+
+fn one<T>(words: &[String], read: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Fault> {
+    match words {
+        [word] => read(word).map_err(|message| Fault { word: Some(0), message }),
+        _ => Err(Fault { word: None, message: format!("takes one value, not {}", words.len()) }),
+    }
+}
+
+/// Reads each word, of which there may be so many, no two alike.
+fn each<T: PartialEq>(words: &[String], most: usize, read: fn(&str) -> Result<T, String>) -> Result<Vec<T>, Fault> {
+    let mut values = Vec::new();
+    for (index, word) in words.iter().enumerate() {
+        let fault = |message| Fault { word: Some(index), message };
+        let value = read(word).map_err(fault)?;
+        if values.contains(&value) {
+            return Err(fault("is given twice; leave one out".to_owned()));
+        }
+        if values.len() == most {
+            return Err(fault(format!("is one too many; {most} are allowed")));
+        }
+        values.push(value);
+    }
+    Ok(values)
+}
+
+fn addresses(words: &[String]) -> Result<Vec<SocketAddr>, Fault> {
+    let read = |word: &str| match socket_address(word)? {
+        address if address.ip().is_multicast() => Err("is a multicast address; nobody can listen there".to_owned()),
+        address => Ok(address),
+    };
+    let addresses = each(words, Listen::ADDRESSES_MAX, read)?;
+    match addresses.is_empty() {
+        true => Err(Fault {
+            word: None,
+            message: "needs an address; 127.0.0.1:0 listens on some port of loopback".to_owned(),
+        }),
+        false => Ok(addresses),
+    }
+}
+
+fn tags(words: &[String]) -> Result<BTreeMap<String, String>, Fault> {
+    let mut tags = BTreeMap::new();
+    let mut bytes = 0;
+    for (index, word) in words.iter().enumerate() {
+        let fault = |message: String| Err(Fault { word: Some(index), message });
+        let Some((key, value)) = word.split_once('=') else {
+            return fault("must be a key and a value, as in role=web".to_owned());
+        };
+        if [key, value].iter().any(|part| part.is_empty() || !part.bytes().all(|b| matches!(b, b' '..=b'~'))) {
+            return fault("a tag's key and value have at least one character each, all printable ASCII".to_owned());
+        }
+        bytes += key.len() + value.len();
+        if bytes > TAGS_MAX {
+            return fault(format!("all tags' keys and values together have at most {TAGS_MAX} bytes; shorten some"));
+        }
+        if tags.insert(key.to_owned(), value.to_owned()).is_some() {
+            return fault("gives the same tag twice; leave one out".to_owned());
+        }
+    }
+    Ok(tags)
+}
+
+fn path(word: &str) -> Result<PathBuf, String> {
+    match word {
+        "" => Err("is no path; leave it out for the default".to_owned()),
+        // None can be opened with a NUL, and the others would spoil every line that names the path.
+        _ if word.chars().any(char::is_control) => Err("has a control character; use another path".to_owned()),
+        _ => Ok(PathBuf::from(word)),
+    }
+}
+
+fn socket_address(word: &str) -> Result<SocketAddr, String> {
+    word.parse().map_err(|_| "must be an IP address and a port, as in 127.0.0.1:7100 or [::1]:7100".to_owned())
+}
