@@ -1,4 +1,5 @@
 //! kithd: a peer-to-peer node on OS threads, without an async runtime.
 
+pub mod cli;
 pub mod config;
 pub mod protocol;

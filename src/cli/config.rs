@@ -1,0 +1,68 @@
+//! `kithd config check` and `kithd config show`: what a node would run with, without running it.
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command};
+use serde_json::{Value, json};
+
+use super::flags;
+use crate::config::{Loaded, keys};
+
+/// The verb and its flags.
+pub fn command() -> Command {
+    let format = Arg::new("format")
+        .long("format")
+        .value_name("FORMAT")
+        .value_parser(["table", "json"])
+        .default_value("table")
+        .help("How to print")
+        .display_order(0);
+    let check = Command::new("check").about("Say whether a node could run with these flags and this file");
+    let show = Command::new("show").about("Print each effective value and where it came from").arg(format);
+    Command::new("config")
+        .about("Validate a configuration; print each effective value and where it came from")
+        .subcommand_required(true)
+        .subcommand(flags::run_args(check))
+        .subcommand(flags::run_args(show))
+}
+
+/// Runs the verb.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    // clap lets nothing through but the two subcommands.
+    let Some((verb, matches)) = matches.subcommand() else { return ExitCode::from(super::USAGE) };
+    let loaded = match flags::load(matches) {
+        Ok(loaded) => loaded,
+        Err(error) => return super::fail(super::USAGE, error),
+    };
+    match verb {
+        "check" => {
+            let file = flags::config_file(matches).map(|path| path.display().to_string());
+            super::print(&format!("{}: ok\n", file.as_deref().unwrap_or("configuration")))
+        }
+        _ if matches.get_one::<String>("format").is_some_and(|format| format == "json") => {
+            super::print(&format!("{:#}\n", as_json(&loaded)))
+        }
+        _ => super::print(&as_table(&loaded)),
+    }
+}
+
+fn as_table(loaded: &Loaded) -> String {
+    let mut rows = vec![["KEY", "VALUE", "FROM"].map(str::to_owned).to_vec()];
+    for key in keys() {
+        let value = key.words(&loaded.config).join(", ");
+        let value = if value.is_empty() { "-".to_owned() } else { value };
+        rows.push(vec![key.name.to_owned(), value, loaded.origins.of(key.name).to_string()]);
+    }
+    super::table(&rows)
+}
+
+fn as_json(loaded: &Loaded) -> Value {
+    let row = |key: &crate::config::Key| {
+        json!({
+            "key": key.name,
+            "value": key.json(&loaded.config),
+            "from": loaded.origins.of(key.name).to_string(),
+        })
+    };
+    json!({ "schema": 1, "keys": keys().iter().map(row).collect::<Vec<_>>() })
+}
