@@ -19,6 +19,7 @@ pub mod heartbeat;
 pub mod identity;
 pub mod list;
 pub mod message;
+pub mod node;
 pub mod peer_state;
 pub mod reason;
 pub mod record;

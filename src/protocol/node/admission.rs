@@ -1,0 +1,334 @@
+//! Who may become a peer, and what it means when one is gone.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::link::{ClosedPeer, Link, Phase};
+use super::{Action, Actions, MAX_CLOSED, Node, Notice, Outcome};
+use crate::protocol::address::HostPort;
+use crate::protocol::identity::{ControllerId, PeerId};
+use crate::protocol::list::List;
+use crate::protocol::message::{HeadMessage, MAX_HINTS, Purpose, TailMessage};
+use crate::protocol::peer_state::{Command, MAX_WATCHES};
+use crate::protocol::reason::Reason;
+use crate::protocol::record::{Record, RecordState, Verified, VerifiedItem};
+use crate::protocol::report::Direction;
+use crate::protocol::time::Now;
+
+/// Clocks further apart than this make `issued` meaningless.
+const MAX_CLOCK_SKEW_MS: u64 = 30 * 60 * 1000;
+
+impl Node {
+    /// A connection was accepted from this address.
+    ///
+    /// # Errors
+    /// The bound that it would exceed; it is counted.
+    pub fn accepted(&mut self, now: Now, address: SocketAddr) -> Result<PeerId, Reason> {
+        if let Err(reason) = self.has_room(address) {
+            self.count_refused(reason);
+            return Err(reason);
+        }
+        let link = Link::new(Direction::Incoming, Purpose::Overlay, address, now.mono);
+        Ok(self.add_link(link))
+    }
+
+    /// A peer could not be started: it is gone before it was there.
+    pub fn not_started(&mut self, now: Now, peer: PeerId, actions: &mut Actions) {
+        self.closed(now, peer, Reason::Internal, false, actions);
+    }
+
+    pub(super) fn add_link(&mut self, link: Link) -> PeerId {
+        let peer = PeerId(self.next_peer);
+        self.next_peer += 1;
+        self.links.insert(peer, link);
+        peer
+    }
+
+    fn has_room(&self, address: SocketAddr) -> Result<(), Reason> {
+        let incoming = || self.links.values().filter(|link| link.direction == Direction::Incoming);
+        let pending = incoming().filter(|link| link.phase != Phase::Established);
+        let same = pending.clone().filter(|link| prefix(link.address.ip()) == prefix(address.ip())).count();
+        let pending = pending.count();
+        let crowded = pending * 2 >= self.settings.max_pending && !address.ip().to_canonical().is_loopback();
+        if pending >= self.settings.max_pending || crowded && same >= self.settings.max_pending_per_prefix {
+            return Err(Reason::TooManyPending);
+        }
+        if incoming().filter(|link| link.phase == Phase::Established).count() >= self.settings.max_incoming {
+            return Err(Reason::TooManyPeers);
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of one message")]
+    pub(super) fn hello(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        record: Verified<Record>,
+        clock_ms: u64,
+        purpose: Purpose,
+        dialled: SocketAddr,
+        actions: &mut Actions,
+    ) {
+        let id = record.body.id;
+        if let Err(reason) = self.is_welcome(now, id, clock_ms) {
+            return actions.push(Action::Command(peer, Command::Answer(HeadMessage::Goodbye(reason))));
+        }
+        self.introduced(now, peer, &record, purpose, actions);
+        if dialled == self.settings.advertise && !self.reachable {
+            self.reachable = true;
+            self.publisher.hurry();
+        }
+        if !record.body.reachable && !self.dial_backs.contains(&id) {
+            self.dial_backs.push(id);
+        }
+        self.book.alive(record.body.address);
+        self.detector.life(&id);
+        if !self.has_overlay_room(peer, id, purpose) {
+            let busy = HeadMessage::Busy { record: self.record.shared(), hints: self.hints(id) };
+            return actions.push(Action::Command(peer, Command::Answer(busy)));
+        }
+        let welcome = HeadMessage::Welcome { record: self.record.shared(), clock_ms: now.wall_ms };
+        actions.push(Action::Command(peer, Command::Answer(welcome)));
+        self.established(now, peer, id, actions);
+    }
+
+    pub(super) fn welcome(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        record: Verified<Record>,
+        clock_ms: u64,
+        actions: &mut Actions,
+    ) {
+        let id = record.body.id;
+        if let Err(reason) = self.is_welcome(now, id, clock_ms) {
+            return actions.push(Action::Command(peer, Command::Close(reason)));
+        }
+        let Some(link) = self.links.get(&peer) else { return };
+        let (purpose, ticket) = (link.purpose, link.ticket);
+        self.reached(now, peer, &record);
+        self.introduced(now, peer, &record, purpose, actions);
+        if purpose == Purpose::Probe {
+            self.lives(id, actions);
+            return actions.push(Action::Command(peer, Command::Close(Reason::ProbeOver)));
+        }
+        if let Some(ticket) = ticket {
+            let outcome = Outcome::Edge(id, record.body.label.clone(), false);
+            actions.push(Action::Connected(ticket, outcome));
+        }
+        self.established(now, peer, id, actions);
+        for _ in 0..MAX_WATCHES {
+            actions.push(Action::Command(peer, Command::Issue(TailMessage::Watch)));
+        }
+        self.sync(now, peer, actions);
+    }
+
+    pub(super) fn busy(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        record: Verified<Record>,
+        hints: &[SocketAddr],
+        actions: &mut Actions,
+    ) {
+        let id = record.body.id;
+        if id == self.me {
+            return;
+        }
+        let purpose = self.links.get(&peer).map_or(Purpose::Overlay, |link| link.purpose);
+        self.reached(now, peer, &record);
+        self.introduced(now, peer, &record, purpose, actions);
+        for hint in hints.iter().filter(|hint| **hint != self.settings.advertise) {
+            self.book.learn(*hint, Some(id), now.mono);
+        }
+        self.lives(id, actions);
+    }
+
+    /// The connection is over: frees its place, and draws the conclusions.
+    pub(super) fn closed(&mut self, now: Now, peer: PeerId, reason: Reason, by_remote: bool, actions: &mut Actions) {
+        let Some(link) = self.links.remove(&peer) else { return };
+        self.feed.part(peer);
+        if link.phase == Phase::Established && reason == Reason::HeartbeatTimeout && !by_remote {
+            self.timed_out += 1;
+        }
+        if reason.is_misbehaviour() || reason.is_refusal() {
+            self.count_refused(reason);
+        }
+        self.note_at_address(now, &link, reason, by_remote);
+        if let Some(id) = link.node {
+            self.note_of_node(now, id, &link, reason, by_remote, actions);
+        }
+        if let Some(ticket) = link.ticket.filter(|_| link.phase != Phase::Established) {
+            actions.push(Action::Connected(ticket, Outcome::Failed(reason)));
+        }
+        if link.phase == Phase::Established {
+            actions.push(Action::Notify(Notice::EdgeDown(peer, link.node, reason)));
+        }
+        if self.closed.len() == MAX_CLOSED {
+            self.closed.pop_front();
+        }
+        self.closed.push_back(ClosedPeer { peer, link, at: now.mono, reason });
+        self.heads_changed(now);
+        self.stir(now);
+    }
+
+    /// What the end of a connection means for the address that was dialled.
+    fn note_at_address(&mut self, now: Now, link: &Link, reason: Reason, by_remote: bool) {
+        let Some(target) = &link.target else { return };
+        let served = if link.phase == Phase::Established { now.mono.since(link.since) } else { Duration::ZERO };
+        match reason {
+            Reason::Myself => self.book.mark_myself(target, now.mono),
+            Reason::Busy | Reason::Local | Reason::Remote => self.book.busy(target, now.mono, &mut self.rng),
+            Reason::ProbeOver | Reason::Surplus | Reason::Replaced | Reason::Leaving => self.book.ended(target),
+            _ if reason.is_misbehaviour() && !by_remote => self.book.ban(target, now.mono),
+            _ => self.book.failed(target, served, now.mono, &mut self.rng),
+        }
+    }
+
+    /// What it means for the node at the other end: silence, death, or nothing.
+    fn note_of_node(
+        &mut self,
+        now: Now,
+        id: ControllerId,
+        link: &Link,
+        reason: Reason,
+        by_remote: bool,
+        actions: &mut Actions,
+    ) {
+        let linked = self.links.values().any(|other| other.is_edge() && other.node == Some(id) && !other.silent);
+        let up = self.view.get(&id).is_some_and(|entry| entry.is_up());
+        if linked || !up || self.state != RecordState::Up {
+            return;
+        }
+        let failed_dial = link.direction == Direction::Outgoing && link.phase != Phase::Established;
+        match reason {
+            // A dial nobody answers: for a probe that settles it, for an overlay edge it begins the silence.
+            _ if failed_dial && reason.is_death() && link.purpose == Purpose::Probe => {
+                self.detector.evidence(id, now.mono);
+                self.close_silent(id, actions);
+            }
+            _ if failed_dial && reason.is_death() => self.miss(now, Some(id)),
+            Reason::HeartbeatTimeout if link.is_edge() && !by_remote => self.detector.evidence(id, now.mono),
+            Reason::EndOfStream | Reason::Reset | Reason::EofInFrame if link.is_edge() => self.miss(now, Some(id)),
+            _ => {}
+        }
+    }
+
+    /// The node answered on another connection: its silent ones are given time to show themselves.
+    fn lives(&mut self, id: ControllerId, actions: &mut Actions) {
+        self.detector.life(&id);
+        let silent = self.links.iter().filter(|(_, link)| link.silent && link.node == Some(id));
+        actions.extend(silent.map(|(peer, _)| Action::Command(*peer, Command::Spare)));
+    }
+
+    fn close_silent(&self, id: ControllerId, actions: &mut Actions) {
+        let silent = self.links.iter().filter(|(_, link)| link.silent && link.node == Some(id));
+        let close = Command::Close(Reason::HeartbeatTimeout);
+        actions.extend(silent.map(|(peer, _)| Action::Command(*peer, close.clone())));
+    }
+
+    fn is_welcome(&mut self, now: Now, id: ControllerId, clock_ms: u64) -> Result<(), Reason> {
+        if id == self.me {
+            return Err(Reason::Myself);
+        }
+        if clock_ms.abs_diff(now.wall_ms) > MAX_CLOCK_SKEW_MS {
+            let text = format!("the clock of node {} differs by more than 30 minutes: set one of them", &id.hex()[..8]);
+            self.warn("clock-skew", Some(text));
+            return Err(Reason::ClockSkew);
+        }
+        Ok(())
+    }
+
+    /// Ring edges have places of their own, so that the rings close whatever the random edges do.
+    fn has_overlay_room(&self, peer: PeerId, id: ControllerId, purpose: Purpose) -> bool {
+        let limit = match purpose {
+            Purpose::Probe => return true,
+            Purpose::Overlay => self.settings.accept,
+            Purpose::Ring => self.settings.accept + self.settings.accept_ring,
+        };
+        let others = self.links.iter().filter(|(other, link)| {
+            **other != peer && link.direction == Direction::Incoming && link.is_edge() && link.node != Some(id)
+        });
+        others.count() < limit
+    }
+
+    /// Other addresses for a node that found no room here, those that joined last first.
+    fn hints(&mut self, for_whom: ControllerId) -> List<SocketAddr, MAX_HINTS> {
+        let mut known: Vec<_> =
+            self.view.up().filter(|(id, _)| **id != self.me && **id != for_whom).map(|(_, entry)| entry.record()).collect();
+        known.sort_by_key(|record| std::cmp::Reverse(record.body.version));
+        let recent: Vec<_> = known.iter().take(MAX_HINTS / 2).map(|record| record.body.address).collect();
+        let mut rest: Vec<_> = known.iter().skip(MAX_HINTS / 2).map(|record| record.body.address).collect();
+        let mut hints: List<_, MAX_HINTS> = recent.into_iter().collect();
+        while hints.len() < MAX_HINTS {
+            let Some(hint) = self.rng.take(&mut rest) else { break };
+            // Cannot be full: checked in the line above the last.
+            let _ = hints.push(hint);
+        }
+        hints
+    }
+
+    fn introduced(&mut self, now: Now, peer: PeerId, record: &Verified<Record>, purpose: Purpose, actions: &mut Actions) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.node = Some(record.body.id);
+            link.said = Some((record.body.label.clone(), record.body.address));
+            link.purpose = purpose;
+        }
+        self.merge(now, Some(peer), VerifiedItem::Record(record.clone()), actions);
+    }
+
+    fn reached(&mut self, now: Now, peer: PeerId, record: &Verified<Record>) {
+        let Some(target) = self.links.get(&peer).and_then(|link| link.target.clone()) else { return };
+        self.book.reached(&target, record.body.id, now.mono);
+        if target != HostPort::Ip(record.body.address) {
+            self.book.learn(record.body.address, Some(record.body.id), now.mono);
+        }
+    }
+
+    fn established(&mut self, now: Now, peer: PeerId, id: ControllerId, actions: &mut Actions) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        link.enter(Phase::Established, now.mono);
+        if !link.is_edge() {
+            return;
+        }
+        let direction = link.direction;
+        let older = self.links.iter().filter(|(other, link)| {
+            **other != peer && link.is_edge() && link.direction == direction && link.node == Some(id)
+        });
+        actions.extend(older.map(|(other, _)| Action::Command(*other, Command::Close(Reason::Replaced))));
+        self.feed.join(peer);
+        actions.push(Action::Notify(Notice::EdgeUp(peer, id)));
+        self.heads_changed(now);
+        self.stir(now);
+    }
+}
+
+impl Reason {
+    /// True for what a head refuses a tail for, or a bound that was hit: counted in `refused`.
+    fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::HandshakeTimeout
+                | Self::VersionMismatch
+                | Self::ClockSkew
+                | Self::Myself
+                | Self::Busy
+                | Self::Overloaded
+                | Self::SlowReader
+                | Self::FrameTimeout
+                | Self::EofInFrame
+                | Self::Internal
+        )
+    }
+}
+
+/// The part of an address that one owner usually holds: /24 or /64.
+fn prefix(ip: IpAddr) -> [u8; 8] {
+    let mut prefix = [0; 8];
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => prefix[..3].copy_from_slice(&ip.octets()[..3]),
+        IpAddr::V6(ip) => prefix.copy_from_slice(&ip.octets()[..8]),
+    }
+    prefix
+}

@@ -1,0 +1,299 @@
+//! Monitor idle's thinking: whom to dial now.
+//!
+//! In this order, each only if its address has no [`Obstacle`](crate::protocol::address_book::Obstacle) (not this node
+//! itself, no dial under way, not banned, backoff over):
+//!
+//! 1. probes: nodes that are missed, and nodes that want to know whether their address works; they take no place,
+//! 2. configured addresses whose node is not up in the view: for ever,
+//! 3. ring successors without an edge from here,
+//! 4. while below the out-degree: up to two random live nodes not linked either way, and, while few nodes are known,
+//!    addresses others told of,
+//! 5. nodes that are down: they may be back, or on the other side of a split.
+//!
+//! Above the out-degree a random edge that is neither ring, nor configured, nor asked for by the user is closed.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::link::{Link, Phase};
+use super::{Action, Actions, Node, Outcome, Ticket};
+use crate::protocol::address::HostPort;
+use crate::protocol::address_book::{Obstacle, until};
+use crate::protocol::identity::ControllerId;
+use crate::protocol::message::{Purpose, TailMessage};
+use crate::protocol::peer_state::{Command, Greeting};
+use crate::protocol::reason::Reason;
+use crate::protocol::record::RecordState;
+use crate::protocol::report::Direction;
+use crate::protocol::time::{Now, Time};
+
+/// Random dials of one tick: more would all go to the same few nodes while a network forms.
+const DIALS_PER_TICK: usize = 2;
+/// Dials under way to addresses others told of.
+const HEARSAY_DIALS: usize = 8;
+/// While fewer nodes are known, addresses others told of are dialled too.
+const FEW_NODES: usize = 24;
+
+/// What a tick has found out.
+struct Tick {
+    now: Now,
+    /// When something that has to wait now is possible.
+    next: Option<Time>,
+    /// Somebody could still be dialled, or is being dialled.
+    unsettled: bool,
+}
+
+impl Tick {
+    fn wait(&mut self, moment: Option<Time>) {
+        self.next = [self.next, moment].into_iter().flatten().min();
+    }
+}
+
+impl Node {
+    pub(super) fn idle(&mut self, now: Now, actions: &mut Actions) {
+        self.last_idle = now.mono;
+        self.idle_due = None;
+        if self.state == RecordState::Left {
+            return;
+        }
+        let mut tick = Tick { now, next: None, unsettled: false };
+        let candidates = self.candidates();
+        self.rings.observe(self.me, &candidates, now.mono);
+        self.dial_probes(&mut tick, actions);
+        self.dial_configured(&mut tick, actions);
+        self.dial_rings(&mut tick, actions);
+        self.dial_random(&mut tick, candidates, actions);
+        self.dial_hearsay(&mut tick, actions);
+        self.dial_down(&mut tick, actions);
+        self.close_surplus(&mut tick, actions);
+        let under_way = self.links.values().any(|link| link.takes_slot() && link.phase != Phase::Established);
+        self.settled = self.degree() >= self.settings.out_degree || !(tick.unsettled || under_way);
+        // Not more often than a tick: what is possible at once was done, or waits for the next tick's turn.
+        self.idle_due = tick.next.map(|next| next.max(now.mono + self.settings.idle_period / 4));
+    }
+
+    /// The resolver has answered: dial what it found, or wait.
+    pub(super) fn resolved(&mut self, now: Now, address: HostPort, found: Vec<SocketAddr>) {
+        if found.is_empty() {
+            self.book.failed(&address, Duration::ZERO, now.mono, &mut self.rng);
+            self.count_refused(Reason::NameNotResolved);
+        } else {
+            self.book.set_resolved(&address, found);
+        }
+        self.stir(now);
+    }
+
+    /// The user wants an edge: dialled at once, whatever the backoff says, but not to this node itself.
+    pub(super) fn connect_for_user(&mut self, now: Now, address: HostPort, ticket: Ticket, actions: &mut Actions) {
+        let Some(resolved) = self.book.resolved(&address).or(match &address {
+            HostPort::Ip(address) => Some(*address),
+            HostPort::Name { .. } => None,
+        }) else {
+            return actions.push(Action::Connected(ticket, Outcome::Failed(Reason::NameNotResolved)));
+        };
+        let linked = self.links.values().filter(|link| link.is_outgoing_edge()).find(|link| {
+            link.address == resolved || link.said.as_ref().is_some_and(|(_, advertised)| *advertised == resolved)
+        });
+        let outcome = match linked.and_then(|link| Some((link.node?, link.said.clone()?.0))) {
+            Some((id, label)) => Outcome::Edge(id, label, true),
+            None if resolved == self.settings.advertise => Outcome::Failed(Reason::Myself),
+            None if self.book.obstacle(&address, now.mono) == Some(Obstacle::Myself) => Outcome::Failed(Reason::Myself),
+            None if self.outgoing() >= self.settings.max_outgoing => Outcome::Failed(Reason::TooManyPeers),
+            None => return self.dial(now, address, resolved, Purpose::Overlay, None, Some(ticket), actions),
+        };
+        actions.push(Action::Connected(ticket, outcome));
+    }
+
+    fn dial_probes(&mut self, tick: &mut Tick, actions: &mut Actions) {
+        let missed = self.detector.take_probes();
+        let untested = std::mem::take(&mut self.dial_backs);
+        for id in missed.into_iter().chain(untested) {
+            let Some(entry) = self.view.get(&id) else { continue };
+            let (address, reachable) = (entry.record().body.address, entry.record().body.reachable);
+            let probing = self.links.values().any(|link| link.purpose == Purpose::Probe && link.node == Some(id));
+            let missed = self.detector.misses(&id);
+            if address == self.settings.advertise || probing || missed && !reachable {
+                continue;
+            }
+            // The backoff is for hopes, not for questions that must be answered now.
+            self.dial(tick.now, HostPort::Ip(address), address, Purpose::Probe, Some(id), None, actions);
+        }
+    }
+
+    fn dial_configured(&mut self, tick: &mut Tick, actions: &mut Actions) {
+        let configured: Vec<_> = self.book.configured().map(|(address, node)| (address.clone(), node)).collect();
+        for (address, node) in configured {
+            let member = node.and_then(|id| self.view.get(&id)).is_some_and(|entry| entry.is_up());
+            if !member && !self.is_linked_at(&address) {
+                self.dial_hope(tick, address, Purpose::Overlay, None, actions);
+            }
+        }
+    }
+
+    fn dial_rings(&mut self, tick: &mut Tick, actions: &mut Actions) {
+        let links = &self.links;
+        let outgoing = |id: &ControllerId| links.values().any(|link| link.takes_slot() && link.node == Some(*id));
+        let missing = self.rings.missing(outgoing, tick.now.mono);
+        for (id, from) in missing {
+            tick.unsettled = true;
+            if from > tick.now.mono {
+                tick.wait(Some(from));
+                continue;
+            }
+            let Some(entry) = self.view.get(&id) else { continue };
+            let address = HostPort::Ip(entry.record().body.address);
+            self.dial_hope(tick, address, Purpose::Ring, Some(id), actions);
+        }
+        self.repurpose_rings(actions);
+    }
+
+    /// An edge that has become a ring edge, or is one no more, is told so: heads count them apart.
+    fn repurpose_rings(&mut self, actions: &mut Actions) {
+        let successors: BTreeSet<ControllerId> = self.rings.successors().collect();
+        for (peer, link) in self.links.iter_mut().filter(|(_, link)| link.is_outgoing_edge()) {
+            let is_ring = link.node.is_some_and(|id| successors.contains(&id));
+            let purpose = if is_ring { Purpose::Ring } else { Purpose::Overlay };
+            if link.purpose != purpose {
+                link.purpose = purpose;
+                actions.push(Action::Command(*peer, Command::Issue(TailMessage::Repurpose(purpose))));
+            }
+        }
+    }
+
+    fn dial_random(&mut self, tick: &mut Tick, candidates: Vec<ControllerId>, actions: &mut Actions) {
+        let successors: BTreeSet<ControllerId> = self.rings.successors().collect();
+        let linked: BTreeSet<ControllerId> = self.links.values().filter_map(|link| link.node).collect();
+        let mut free: Vec<_> =
+            candidates.into_iter().filter(|id| !linked.contains(id) && !successors.contains(id)).collect();
+        let mut dialled = 0;
+        while self.degree() < self.settings.out_degree {
+            let Some(id) = self.rng.take(&mut free) else { break };
+            let Some(entry) = self.view.get(&id) else { continue };
+            let address = HostPort::Ip(entry.record().body.address);
+            if dialled == DIALS_PER_TICK {
+                tick.unsettled = true;
+                tick.wait(Some(tick.now.mono));
+                break;
+            }
+            dialled += usize::from(self.dial_hope(tick, address, Purpose::Overlay, Some(id), actions));
+        }
+    }
+
+    fn dial_hearsay(&mut self, tick: &mut Tick, actions: &mut Actions) {
+        if self.degree() >= self.settings.out_degree || self.view.up().count() >= FEW_NODES {
+            return;
+        }
+        let known: BTreeSet<SocketAddr> = self.view.iter().map(|(_, entry)| entry.record().body.address).collect();
+        let is_new = |address: &HostPort| matches!(address, HostPort::Ip(address) if !known.contains(address));
+        let hearsay: Vec<_> = self.book.learned().map(|(address, _)| address.clone()).filter(is_new).collect();
+        for address in hearsay {
+            let under_way = self.links.values().filter(|link| link.takes_slot() && link.phase != Phase::Established);
+            if under_way.count() >= HEARSAY_DIALS || self.degree() >= self.settings.out_degree {
+                break;
+            }
+            if !self.is_linked_at(&address) {
+                self.dial_hope(tick, address, Purpose::Overlay, None, actions);
+            }
+        }
+    }
+
+    fn dial_down(&mut self, tick: &mut Tick, actions: &mut Actions) {
+        let gone = self.view.iter().filter(|(id, entry)| {
+            **id != self.me && entry.record().body.state == RecordState::Up && !entry.is_up()
+        });
+        let gone: Vec<_> = gone.map(|(id, entry)| (*id, entry.record().body.address)).collect();
+        for (id, address) in gone {
+            if !self.links.values().any(|link| link.node == Some(id)) {
+                // What a dead node would take must not keep the record of the living from settling.
+                let unsettled = tick.unsettled;
+                self.dial_hope(tick, HostPort::Ip(address), Purpose::Overlay, Some(id), actions);
+                tick.unsettled = unsettled;
+            }
+        }
+    }
+
+    fn close_surplus(&mut self, tick: &mut Tick, actions: &mut Actions) {
+        let edges = self.links.values().filter(|link| link.is_outgoing_edge()).count();
+        if edges <= self.settings.out_degree {
+            return;
+        }
+        let spare = |link: &Link| link.is_outgoing_edge() && link.purpose == Purpose::Overlay && !link.pinned;
+        let mut spare: Vec<_> = self.links.iter().filter(|(_, link)| spare(link)).map(|(peer, _)| *peer).collect();
+        if let Some(peer) = self.rng.take(&mut spare) {
+            actions.push(Action::Command(peer, Command::Close(Reason::Surplus)));
+            tick.wait(Some(tick.now.mono + self.settings.idle_period));
+        }
+    }
+
+    /// Dials an address if nothing is in the way; true if it did.
+    fn dial_hope(
+        &mut self,
+        tick: &mut Tick,
+        address: HostPort,
+        purpose: Purpose,
+        node: Option<ControllerId>,
+        actions: &mut Actions,
+    ) -> bool {
+        let obstacle = self.book.obstacle(&address, tick.now.mono);
+        if obstacle.is_some() || self.outgoing() >= self.settings.max_outgoing {
+            tick.wait(until(obstacle, tick.now).filter(|_| obstacle.is_some()));
+            return false;
+        }
+        if matches!(address, HostPort::Ip(own) if own == self.settings.advertise) {
+            self.book.mark_myself(&address, tick.now.mono);
+            return false;
+        }
+        match self.book.resolved(&address) {
+            Some(resolved) => self.dial(tick.now, address, resolved, purpose, node, None, actions),
+            None => {
+                self.book.begin(&address, tick.now.mono);
+                actions.push(Action::Resolve(address));
+            }
+        }
+        true
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "what distinguishes one dial from another")]
+    fn dial(
+        &mut self,
+        now: Now,
+        target: HostPort,
+        address: SocketAddr,
+        purpose: Purpose,
+        node: Option<ControllerId>,
+        ticket: Option<Ticket>,
+        actions: &mut Actions,
+    ) {
+        self.book.begin(&target, now.mono);
+        let mut link = Link::new(Direction::Outgoing, purpose, address, now.mono);
+        link.pinned = ticket.is_some() || self.book.configured().any(|(configured, _)| *configured == target);
+        link.target = Some(target);
+        link.node = node;
+        link.ticket = ticket;
+        let peer = self.add_link(link);
+        let greeting = Greeting { address, record: self.record.shared(), clock_ms: now.wall_ms, purpose };
+        actions.push(Action::Dial(peer, Box::new(greeting)));
+    }
+
+    /// Live, reachable nodes other than this one, none of which is missed or suspected.
+    fn candidates(&self) -> Vec<ControllerId> {
+        let fit = self.view.up().filter(|(id, entry)| {
+            **id != self.me && entry.record().body.reachable && !entry.is_suspected() && !self.detector.misses(id)
+        });
+        fit.map(|(id, _)| *id).collect()
+    }
+
+    fn is_linked_at(&self, address: &HostPort) -> bool {
+        self.links.values().any(|link| link.takes_slot() && link.target.as_ref() == Some(address))
+    }
+
+    /// Outgoing edges that stand or may soon.
+    fn degree(&self) -> usize {
+        self.links.values().filter(|link| link.takes_slot()).count()
+    }
+
+    fn outgoing(&self) -> usize {
+        self.links.values().filter(|link| link.direction == Direction::Outgoing).count()
+    }
+}

@@ -1,0 +1,138 @@
+//! A connection as the controller sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::protocol::address::HostPort;
+use crate::protocol::identity::{ControllerId, Identity, Label, PeerId, ShortId};
+use crate::protocol::message::Purpose;
+use crate::protocol::node::Ticket;
+use crate::protocol::reason::Reason;
+use crate::protocol::report::Direction;
+use crate::protocol::time::Time;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    /// The dial is under way.
+    Connecting,
+    /// The stream stands, the other end is not yet known.
+    Handshaking,
+    /// An edge.
+    Established,
+}
+
+impl Phase {
+    /// As reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Handshaking => "handshaking",
+            Self::Established => "established",
+        }
+    }
+}
+
+/// One open connection.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Who dialled.
+    pub direction: Direction,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Since when.
+    pub since: Time,
+    /// The socket's other end.
+    pub address: SocketAddr,
+    /// The remote node, once it is known (or, of a dial, expected).
+    pub node: Option<ControllerId>,
+    /// Its label and advertised address, once they are known.
+    pub said: Option<(Label, SocketAddr)>,
+    /// Smoothed, at the tail.
+    pub round_trip: Option<Duration>,
+    pub(super) target: Option<HostPort>,
+    pub(super) pinned: bool,
+    pub(super) ticket: Option<Ticket>,
+    pub(super) silent: bool,
+    pub(super) watches: u8,
+    pub(super) pushes: u8,
+    pub(super) owed: BTreeSet<ControllerId>,
+    pub(super) want: BTreeSet<ShortId>,
+    pub(super) differing: u8,
+    pub(super) last_sync: Option<Time>,
+}
+
+/// A connection that is over.
+#[derive(Clone, Debug)]
+pub struct ClosedPeer {
+    /// Its number.
+    pub peer: PeerId,
+    /// As it was.
+    pub link: Link,
+    /// When it ended.
+    pub at: Time,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Link {
+    pub(super) fn new(direction: Direction, purpose: Purpose, address: SocketAddr, now: Time) -> Self {
+        let phase = match direction {
+            Direction::Outgoing => Phase::Connecting,
+            Direction::Incoming => Phase::Handshaking,
+        };
+        Self {
+            direction,
+            purpose,
+            phase,
+            since: now,
+            address,
+            node: None,
+            said: None,
+            round_trip: None,
+            target: None,
+            pinned: false,
+            ticket: None,
+            silent: false,
+            watches: 0,
+            pushes: 0,
+            owed: BTreeSet::new(),
+            want: BTreeSet::new(),
+            differing: 0,
+            last_sync: None,
+        }
+    }
+
+    /// The four fields by which the peer is known, once the remote has introduced itself.
+    pub fn identity(&self, peer: PeerId) -> Option<Identity> {
+        let (label, address) = self.said.clone()?;
+        Some(Identity { peer, controller: self.node?, label, address })
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase, now: Time) {
+        self.phase = phase;
+        self.since = now;
+    }
+
+    /// True for an established connection that is more than a look.
+    pub(super) fn is_edge(&self) -> bool {
+        self.phase == Phase::Established && self.purpose != Purpose::Probe
+    }
+
+    pub(super) fn is_outgoing_edge(&self) -> bool {
+        self.is_edge() && self.direction == Direction::Outgoing
+    }
+
+    /// Counts towards the out-degree: stands, or may soon.
+    pub(super) fn takes_slot(&self) -> bool {
+        self.direction == Direction::Outgoing && self.purpose != Purpose::Probe
+    }
+}
+
+/// The node at the other end, if it is known.
+pub(super) fn id_of(links: &BTreeMap<PeerId, Link>, peer: PeerId) -> Option<ControllerId> {
+    links.get(&peer)?.node
+}

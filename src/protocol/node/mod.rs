@@ -1,0 +1,457 @@
+//! The node's thinking as one state machine: what its controller loops call, and what the simulator runs.
+//!
+//! ```text
+//!   admission   who may become a peer, and what a closed one means      Accepted, Hello, Welcome, Closed
+//!   gossip      news in and out, comparing views                        Push, News, Sync, Differences
+//!   idle        whom to dial now                                        the tick of "monitor idle"
+//!   rounds      records, verdicts, flushes that are due                 the tick of "network discovery"
+//!   reporting   copies for the user
+//! ```
+//!
+//! [`Node::handle`] takes one input and adds what is to be done to a list of actions; it never waits and does a bounded
+//! amount of work. After each call the driver asks [`Node::idle_due`] and [`Node::discovery_due`] when the two ticks are
+//! wanted; there is no tick while nothing waits for one.
+
+mod admission;
+mod gossip;
+mod idle;
+mod link;
+mod reporting;
+mod rounds;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::address::HostPort;
+use super::address_book::{AddressBook, KnownAddress};
+use super::discovery::agreement::{Agreement, Claim};
+use super::discovery::detector::Detector;
+use super::discovery::feed::Feed;
+use super::discovery::overlay::Rings;
+use super::discovery::publisher::Publisher;
+use super::hash::Hash;
+use super::identity::{ControllerId, Label, PeerId};
+use super::peer_state::{Command, Greeting, PeerEvent, PeerTimes};
+use super::reason::Reason;
+use super::record::{Forget, ForgetBody, NetworkId, Record, RecordState, Signer, Verified, VerifiedItem};
+use super::report::Status;
+use super::rng::Rng;
+use super::time::{Now, Time};
+use super::view::{Standing, View};
+
+pub use link::{ClosedPeer, Link, Phase};
+
+/// Closed peers remembered for `kithd peers --all`, about 200 bytes each.
+const MAX_CLOSED: usize = 256;
+
+/// What a node is told about itself at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its readable name.
+    pub label: Label,
+    /// The network it belongs to.
+    pub network: NetworkId,
+    /// Where others find it.
+    pub advertise: SocketAddr,
+    /// What its owner says about it.
+    pub tags: BTreeMap<String, String>,
+    /// Addresses to dial for ever.
+    pub connect: Vec<HostPort>,
+    /// Durations of every connection.
+    pub peer: PeerTimes,
+    /// The base of monitor idle's pace; it works four times as fast while edges are lacking.
+    pub idle_period: Duration,
+    /// Outgoing overlay edges wanted.
+    pub out_degree: usize,
+    /// Incoming overlay edges accepted, and more for ring edges.
+    pub accept: usize,
+    /// See `accept`.
+    pub accept_ring: usize,
+    /// From a change to the first flush.
+    pub flush_first: Duration,
+    /// Between flushes.
+    pub flush_interval: Duration,
+    /// How long heads must be the same before they are published.
+    pub publish_stability: Duration,
+    /// Between two records of one's own.
+    pub publish_interval: Duration,
+    /// From suspicion to testimony.
+    pub refute_window: Duration,
+    /// Bound on outgoing connections.
+    pub max_outgoing: usize,
+    /// Bound on established incoming connections.
+    pub max_incoming: usize,
+    /// Bound on connections that have not identified themselves.
+    pub max_pending: usize,
+    /// The same per /24 or /64, once half of `max_pending` is used; not for loopback.
+    pub max_pending_per_prefix: usize,
+    /// Bound on the view.
+    pub max_nodes: usize,
+    /// Bound on addresses heard of.
+    pub max_addresses: usize,
+    /// The same per source.
+    pub max_addresses_per_source: usize,
+}
+
+/// What a node remembers over a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The greatest version it has published.
+    pub version: u64,
+    /// Addresses that answered.
+    pub addresses: Vec<KnownAddress>,
+}
+
+/// A number the driver gives a user's `connect`, to know its outcome again.
+pub type Ticket = u64;
+
+/// What happens to a node.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// From a peer.
+    Peer(PeerId, PeerEvent<Verified<Record>, VerifiedItem>),
+    /// The resolver's answer; empty if it found nothing.
+    Resolved(HostPort, Vec<SocketAddr>),
+    /// The user wants an edge to this address.
+    Connect(HostPort, Ticket),
+    /// The user wants these connections closed.
+    Disconnect(Vec<PeerId>),
+    /// The user wants a node that is gone dropped everywhere.
+    Forget(ControllerId),
+    /// Take leave of the network.
+    Leave,
+    /// Close every connection.
+    CloseAll(Reason),
+    /// The tick of monitor idle.
+    Idle,
+    /// The tick of network discovery.
+    Discovery,
+}
+
+/// What a node wants done.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Create a peer and send it `Connect`.
+    Dial(PeerId, Box<Greeting>),
+    /// Find a name's addresses.
+    Resolve(HostPort),
+    /// Send a command to a peer.
+    Command(PeerId, Command),
+    /// Tell the user's program.
+    Notify(Notice),
+    /// A user's `connect` ended.
+    Connected(Ticket, Outcome),
+    /// The node must stop.
+    Fatal(Reason),
+}
+
+/// How a dial that a user asked for ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An edge to this node stands; true if it stood before.
+    Edge(ControllerId, Label, bool),
+    /// There is none.
+    Failed(Reason),
+}
+
+/// What a user's program may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A node's status changed.
+    Status {
+        /// Which node.
+        id: ControllerId,
+        /// Its label.
+        label: Label,
+        /// What it is now.
+        status: Status,
+    },
+    /// A connection became an edge.
+    EdgeUp(PeerId, ControllerId),
+    /// A connection is over.
+    EdgeDown(PeerId, Option<ControllerId>, Reason),
+}
+
+/// The whole thinking of one node.
+pub struct Node {
+    settings: Settings,
+    me: ControllerId,
+    signer: Box<dyn Signer>,
+    incarnation: u64,
+    rng: Rng,
+    version: u64,
+    issued: u32,
+    state: RecordState,
+    reachable: bool,
+    foreign_incarnation: Option<u64>,
+    record: Verified<Record>,
+    view: View,
+    links: BTreeMap<PeerId, Link>,
+    closed: VecDeque<ClosedPeer>,
+    next_peer: u64,
+    book: AddressBook,
+    rings: Rings,
+    feed: Feed,
+    publisher: Publisher,
+    detector: Detector,
+    agreement: Agreement,
+    beaten: (Hash, usize),
+    beat_due: Option<Time>,
+    dial_backs: Vec<ControllerId>,
+    idle_due: Option<Time>,
+    last_idle: Time,
+    settled: bool,
+    refused: BTreeMap<Reason, u64>,
+    dropped: BTreeMap<Reason, u64>,
+    timed_out: u64,
+    warnings: BTreeMap<&'static str, String>,
+}
+
+type Actions = Vec<Action>;
+
+impl Node {
+    /// A node at its start, which has published its first record. `seed` feeds every choice it makes.
+    pub fn new(settings: Settings, signer: Box<dyn Signer>, memory: &Memory, seed: u64, now: Now) -> Self {
+        let mut rng = Rng::new(seed);
+        let me = signer.id();
+        let mut book = AddressBook::new(settings.max_addresses, settings.max_addresses_per_source);
+        for address in &settings.connect {
+            book.configure(address.clone(), now.mono);
+        }
+        for kept in &memory.addresses {
+            if let Ok(HostPort::Ip(address)) = kept.address.parse() {
+                book.learn(address, None, now.mono);
+            }
+        }
+        let times = settings.peer;
+        let fresh = (times.interval * 2).max(times.timeout) + times.interval;
+        let (incarnation, version) = (rng.next_u64(), (memory.version + 1).max(now.wall_ms));
+        let view = View::new(settings.max_nodes);
+        let feed = Feed::new(settings.flush_first, settings.flush_interval);
+        let publisher = Publisher::new(settings.publish_stability, settings.publish_interval);
+        let detector = Detector::new(settings.refute_window);
+        let record = rounds::first_record(&settings, &*signer, incarnation, version, now);
+        let mut node = Self {
+            me,
+            signer,
+            incarnation,
+            rng,
+            version,
+            issued: now.wall_hours(),
+            state: RecordState::Up,
+            reachable: false,
+            foreign_incarnation: None,
+            record: record.clone(),
+            view,
+            links: BTreeMap::new(),
+            closed: VecDeque::new(),
+            next_peer: 1,
+            book,
+            rings: Rings::default(),
+            feed,
+            publisher,
+            detector,
+            agreement: Agreement::new(fresh),
+            beaten: (Hash([0; 32]), 0),
+            beat_due: None,
+            dial_backs: Vec::new(),
+            idle_due: Some(now.mono),
+            last_idle: Time::ZERO,
+            settled: false,
+            refused: BTreeMap::new(),
+            dropped: BTreeMap::new(),
+            timed_out: 0,
+            warnings: BTreeMap::new(),
+            settings,
+        };
+        node.view.merge(VerifiedItem::Record(record));
+        node.publisher.published(now.mono);
+        node.agreement.observe(&me, &mut node.view, now.mono);
+        node
+    }
+
+    /// The one door in. What is to be done is added to `actions`, in order.
+    pub fn handle(&mut self, now: Now, input: Input, actions: &mut Actions) {
+        match input {
+            Input::Peer(peer, event) => self.peer_event(now, peer, event, actions),
+            Input::Resolved(address, found) => self.resolved(now, address, found),
+            Input::Connect(address, ticket) => self.connect_for_user(now, address, ticket, actions),
+            Input::Disconnect(peers) => {
+                actions.extend(peers.into_iter().map(|peer| Action::Command(peer, Command::Close(Reason::Local))));
+            }
+            Input::Forget(id) => self.forget(now, id, actions),
+            Input::Leave => self.leave(now, actions),
+            Input::CloseAll(reason) => {
+                actions.extend(self.links.keys().map(|peer| Action::Command(*peer, Command::Close(reason))));
+            }
+            Input::Idle => self.idle(now, actions),
+            Input::Discovery => self.discovery(now, actions),
+        }
+        self.view_changed(now);
+    }
+
+    /// When the next [`Input::Idle`] is wanted.
+    pub fn idle_due(&self) -> Option<Time> {
+        self.idle_due
+    }
+
+    /// When the next [`Input::Discovery`] is wanted.
+    pub fn discovery_due(&self) -> Option<Time> {
+        let publish = self.publisher.due(self.settled);
+        [publish, self.feed.due(), self.detector.deadline(), self.beat_due].into_iter().flatten().min()
+    }
+
+    /// This node's statement for heartbeats: true from now until the next call of [`Node::handle`].
+    pub fn claim(&self, now: Now) -> Claim {
+        self.agreement.claim(now.mono)
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> ControllerId {
+        self.me
+    }
+
+    /// What to keep over a restart.
+    pub fn memory(&self) -> Memory {
+        Memory { version: self.version, addresses: self.book.worth_keeping() }
+    }
+
+    /// True once all neighbours have this node's farewell, or there is none.
+    pub fn farewell_delivered(&self) -> bool {
+        let done = |link: &Link| !link.is_edge() || (link.owed.is_empty() && link.pushes == 0);
+        self.feed.due().is_none() && self.links.values().all(done)
+    }
+
+    /// The nodes this text may mean: a label, an id, or the beginning of one.
+    pub fn find(&self, text: &str) -> Vec<ControllerId> {
+        let exact: Vec<_> = self.view.iter().filter(|(_, entry)| entry.record().body.label.as_str() == text).collect();
+        let found = if exact.is_empty() && !text.is_empty() {
+            self.view.iter().filter(|(id, _)| id.hex().starts_with(&text.to_ascii_lowercase())).collect()
+        } else {
+            exact
+        };
+        found.into_iter().map(|(id, _)| *id).collect()
+    }
+
+    /// The open connections with a node.
+    pub fn links_with(&self, id: &ControllerId) -> Vec<PeerId> {
+        self.links.iter().filter(|(_, link)| link.node == Some(*id)).map(|(peer, _)| *peer).collect()
+    }
+
+    /// One open connection.
+    pub fn link(&self, peer: PeerId) -> Option<&Link> {
+        self.links.get(&peer)
+    }
+
+    /// Counts something that was refused or closed for cause before it reached [`Node::handle`].
+    pub fn count_refused(&mut self, reason: Reason) {
+        *self.refused.entry(reason).or_default() += 1;
+    }
+
+    /// Counts something that was thrown away.
+    pub fn count_dropped(&mut self, reason: Reason) {
+        *self.dropped.entry(reason).or_default() += 1;
+    }
+
+    /// Says what the user should know, under a name by which it is replaced or taken back.
+    pub fn warn(&mut self, about: &'static str, warning: Option<String>) {
+        match warning {
+            Some(text) => self.warnings.insert(about, text),
+            None => self.warnings.remove(about),
+        };
+    }
+
+    /// What is known of a node's life, as shown.
+    pub fn status(&self, id: &ControllerId) -> Option<Status> {
+        let entry = self.view.get(id)?;
+        match entry.standing() {
+            Standing::Up if entry.is_suspected() => Some(Status::Suspect),
+            Standing::Up => Some(Status::Up),
+            Standing::Down => Some(Status::Down),
+            Standing::Left => Some(Status::Left),
+            Standing::Forgotten => None,
+        }
+    }
+
+    fn peer_event(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        event: PeerEvent<Verified<Record>, VerifiedItem>,
+        actions: &mut Actions,
+    ) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        if let (Phase::Established, Some(id)) = (link.phase, link.node) {
+            if !matches!(event, PeerEvent::Silent | PeerEvent::Closed { .. }) {
+                self.detector.life(&id);
+            }
+        }
+        match event {
+            PeerEvent::Connected => link.enter(Phase::Handshaking, now.mono),
+            PeerEvent::Hello { record, clock_ms, purpose, dialled } => {
+                self.hello(now, peer, record, clock_ms, purpose, dialled, actions);
+            }
+            PeerEvent::Welcome { record, clock_ms } => self.welcome(now, peer, record, clock_ms, actions),
+            PeerEvent::Busy { record, hints } => self.busy(now, peer, record, &hints, actions),
+            PeerEvent::Repurpose(purpose) => link.purpose = purpose,
+            PeerEvent::Statement(statement, dated) => self.statement(now, peer, statement, dated, actions),
+            PeerEvent::RoundTrip(span) => link.round_trip = Some(span),
+            PeerEvent::Watch => {
+                link.watches += 1;
+                self.send_news(peer, actions);
+            }
+            PeerEvent::Push(items, want) => self.pushed(now, peer, items, want, actions),
+            PeerEvent::News(items, want, kind) => self.news(now, peer, items, want, kind, actions),
+            PeerEvent::Sync(buckets) => self.compare(peer, &buckets, actions),
+            PeerEvent::Differences(buckets, entries) => self.differences(peer, &buckets, &entries, actions),
+            PeerEvent::Silent => {
+                link.silent = true;
+                self.miss(now, link::id_of(&self.links, peer));
+            }
+            PeerEvent::Alive => link.silent = false,
+            PeerEvent::Closed { reason, by_remote } => self.closed(now, peer, reason, by_remote, actions),
+        }
+    }
+
+    fn forget(&mut self, now: Now, id: ControllerId, actions: &mut Actions) {
+        let Some(entry) = self.view.get(&id).filter(|entry| !entry.is_up()) else { return };
+        let body = ForgetBody {
+            network: self.settings.network,
+            subject: id.short(),
+            record: entry.hash().short(),
+            issued: now.wall_hours(),
+            author: self.me,
+        };
+        let forget = Forget::signed(body, &*self.signer);
+        self.merge(now, None, VerifiedItem::Forget(forget), actions);
+    }
+
+    fn leave(&mut self, now: Now, actions: &mut Actions) {
+        self.state = RecordState::Left;
+        self.publish(now, actions);
+        self.flush(now, actions);
+    }
+
+    /// Follows up on whatever an input changed: the digest, and with it what may be claimed.
+    fn view_changed(&mut self, now: Now) {
+        self.agreement.observe(&self.me, &mut self.view, now.mono);
+        self.plan_beat(now);
+    }
+
+    /// Wants a tick of monitor idle soon; a burst of events shares one.
+    fn stir(&mut self, now: Now) {
+        let soon = now.mono.max(self.last_idle + Duration::from_millis(20));
+        self.idle_due = Some(self.idle_due.map_or(soon, |due| due.min(soon)));
+    }
+
+    /// Misses a node that takes part; a probe is then wanted.
+    fn miss(&mut self, now: Now, id: Option<ControllerId>) {
+        let Some(id) = id.filter(|id| *id != self.me && self.state == RecordState::Up) else { return };
+        if self.view.get(&id).is_some_and(|entry| entry.is_up()) && self.detector.silent(id, now.mono) {
+            self.stir(now);
+        }
+    }
+}

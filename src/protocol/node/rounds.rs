@@ -1,0 +1,171 @@
+//! The tick of network discovery: what has become due is said.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Action, Actions, Node, Settings};
+use crate::protocol::discovery::detector::Verdict;
+use crate::protocol::hash::Hash;
+use crate::protocol::identity::{ControllerId, ShortId};
+use crate::protocol::list::List;
+use crate::protocol::peer_state::Command;
+use crate::protocol::record::{
+    Record, RecordBody, RecordState, Signer, Stage, Verified, VerifiedItem, Witness, WitnessBody,
+};
+use crate::protocol::time::Now;
+use crate::protocol::view::{CERTIFICATE, Entry, Standing};
+
+/// How long the view must have been quiet before agreement is sought outside the schedule of heartbeats.
+const QUIET: Duration = Duration::from_millis(200);
+
+impl Node {
+    pub(super) fn discovery(&mut self, now: Now, actions: &mut Actions) {
+        if self.publisher.due(self.settled).is_some_and(|due| due <= now.mono) {
+            self.publish(now, actions);
+        }
+        for verdict in self.detector.due(now.mono) {
+            match verdict {
+                Verdict::Suspect(id) => self.suspect(now, id, actions),
+                Verdict::Down(id, record) => self.testify(now, id, record, None, actions),
+                Verdict::Review(id, record, need) => self.testify(now, id, record, Some(need), actions),
+            }
+        }
+        if self.feed.due().is_some_and(|due| due <= now.mono) {
+            self.flush(now, actions);
+        }
+        if self.beat_due.is_some_and(|due| due <= now.mono) {
+            self.beat_due = None;
+            self.beaten = self.stand(now);
+            let edges = self.links.iter().filter(|(_, link)| link.is_outgoing_edge());
+            actions.extend(edges.map(|(peer, _)| Action::Command(*peer, Command::Beat)));
+        }
+    }
+
+    /// Says something new of this node, now.
+    pub(super) fn publish(&mut self, now: Now, actions: &mut Actions) {
+        let heads = self.publisher.published(now.mono);
+        let held = self.view.get(&self.me).map_or(0, |entry| entry.record().body.version);
+        self.version = self.version.max(held) + 1;
+        self.issued = self.issued.max(now.wall_hours());
+        let body = RecordBody {
+            version: self.version,
+            issued: self.issued,
+            state: self.state,
+            reachable: self.reachable,
+            edges: heads.into_iter().collect(),
+            ..self.record.body.clone()
+        };
+        self.record = Record::signed(body, &*self.signer);
+        let record = VerifiedItem::Record(self.record.clone());
+        self.merge(now, None, record, actions);
+    }
+
+    /// Edges came or went: the record follows when they have settled.
+    pub(super) fn heads_changed(&mut self, now: Now) {
+        let heads: BTreeSet<ShortId> =
+            self.links.values().filter(|link| link.is_outgoing_edge()).filter_map(|link| Some(link.node?.short())).collect();
+        // What the record has no room for is no part of the graph: only a user's own `connect`s exceed it.
+        let heads = heads.into_iter().take(List::<ShortId, { crate::protocol::record::MAX_EDGES }>::MAX).collect();
+        self.publisher.observe(heads, now.mono);
+    }
+
+    /// An unscheduled heartbeat, when the view has been quiet and there is something new to say about agreement.
+    pub(super) fn plan_beat(&mut self, now: Now) {
+        if self.stand(now) == self.beaten {
+            self.beat_due = None;
+        } else {
+            self.beat_due.get_or_insert((self.agreement.since() + QUIET).max(now.mono));
+        }
+    }
+
+    pub(super) fn own_standing(&self) -> Standing {
+        match self.state {
+            RecordState::Up => Standing::Up,
+            RecordState::Left => Standing::Left,
+        }
+    }
+
+    fn stand(&self, now: Now) -> (Hash, usize) {
+        let claim = self.agreement.claim(now.mono);
+        (claim.digest, claim.ages.len())
+    }
+
+    fn suspect(&mut self, now: Now, id: ControllerId, actions: &mut Actions) {
+        let Some(entry) = self.view.get(&id).filter(|entry| entry.is_up() && self.may_witness(entry)) else {
+            return self.detector.drop_case(&id);
+        };
+        let record = entry.hash();
+        let witness = self.witness(entry, Stage::Suspect, 1);
+        self.detector.accused(id, record, now.mono);
+        self.merge(now, None, VerifiedItem::Witness(witness), actions);
+    }
+
+    /// Stage 2, the first time or (with the need it had then) once more.
+    fn testify(&mut self, now: Now, id: ControllerId, record: Hash, stated: Option<u8>, actions: &mut Actions) {
+        let Some(entry) = self.view.get(&id).filter(|entry| entry.is_up() && entry.hash() == record) else {
+            return self.detector.drop_case(&id);
+        };
+        let need = self.need(entry);
+        self.detector.testified(id, record, need.min(stated.unwrap_or(need)), now.mono);
+        if stated.is_none_or(|stated| need < stated) {
+            let witness = self.witness(entry, Stage::Down, need);
+            self.detector.testified(id, record, need, now.mono);
+            self.merge(now, None, VerifiedItem::Witness(witness), actions);
+        }
+    }
+
+    fn witness(&self, entry: &Entry, stage: Stage, need: u8) -> Verified<Witness> {
+        let body = WitnessBody {
+            network: self.settings.network,
+            subject: entry.record().body.id.short(),
+            record: entry.hash().short(),
+            stage,
+            need,
+            observer: self.me,
+        };
+        Witness::signed(body, &*self.signer)
+    }
+
+    /// A node that cannot be dialled is judged only by those it is linked to.
+    fn may_witness(&self, entry: &Entry) -> bool {
+        let record = &entry.record().body;
+        record.reachable || record.edges.contains(&self.me.short())
+    }
+
+    /// How many observers are owed: half of those this node holds live and does not itself miss, 1 to 3.
+    fn need(&self, subject: &Entry) -> u8 {
+        let sound = self.view.up().filter(|(id, entry)| {
+            let fit = entry.record().body.reachable && !entry.is_suspected() && !self.detector.misses(id);
+            fit || **id == self.me
+        });
+        let owed = (sound.count().saturating_sub(1) / 2).clamp(1, CERTIFICATE);
+        let heads = subject.record().body.edges.len().max(1);
+        let most = if subject.record().body.reachable { owed } else { owed.min(heads) };
+        // At most 3.
+        most as u8
+    }
+}
+
+/// The record a node is born with: no edges yet, and nobody has reached it.
+pub(super) fn first_record(
+    settings: &Settings,
+    signer: &dyn Signer,
+    incarnation: u64,
+    version: u64,
+    now: Now,
+) -> Verified<Record> {
+    let body = RecordBody {
+        network: settings.network,
+        id: signer.id(),
+        version,
+        issued: now.wall_hours(),
+        incarnation,
+        state: RecordState::Up,
+        reachable: false,
+        address: settings.advertise,
+        label: settings.label.clone(),
+        tags: settings.tags.clone().into_iter().collect(),
+        edges: List::new(),
+    };
+    Record::signed(body, signer)
+}
