@@ -1,0 +1,231 @@
+//! The receiving half of one connection, on the reactor's thread: from readiness to the receiver's calls.
+//!
+//! ```text
+//!  Connecting ──▶ Open ◀────────▶ Paused { ending }
+//!      │           │ a frame refused     │ flushed, ending known
+//!      │           ▼ or overdue          ▼
+//!      │        Discarding ◀─────────────┘      (closed was told; input is thrown away, a Goodbye may leave)
+//!      ▼           ▼
+//!     gone  ◀── the remote's end, a broken link, the owner's close, in any stage
+//! ```
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+
+use super::connection::{Link, uninterrupted};
+use super::{Flow, Receiver};
+use crate::protocol::codec::{FrameSplitter, Frames, PREAMBLE};
+use crate::protocol::reason::Reason;
+
+/// The most bytes read from one socket before the others have their turn.
+const TURN: usize = 256 * 1024;
+/// How long a polite close waits for the remote's end.
+const LINGER: Duration = Duration::from_secs(1);
+
+pub(super) struct Inlet {
+    link: Arc<Link>,
+    receiver: Box<dyn Receiver>,
+    splitter: FrameSplitter,
+    stage: Stage,
+    frame_timeout: Duration,
+    /// When to call `expire`: only while a frame is unfinished or a close lingers.
+    pub(super) deadline: Option<Instant>,
+    /// It stands in the queue of those that have had their turn and have more to read.
+    pub(super) is_waiting: bool,
+}
+
+enum Stage {
+    Connecting,
+    Open,
+    Paused { ending: Option<Reason> },
+    Discarding,
+}
+
+/// What the loop does with an inlet next.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Progress {
+    /// Waits for an event, a command or its deadline.
+    Rests,
+    /// It has more to read, when the others have had their turn.
+    HasMore,
+    /// It is over, and everybody was told.
+    Gone,
+}
+
+impl Inlet {
+    pub(super) fn new(link: Arc<Link>, receiver: Box<dyn Receiver>, frame_timeout: Duration) -> Self {
+        let outgoing = link.outgoing;
+        Self {
+            link,
+            receiver,
+            splitter: if outgoing { FrameSplitter::new() } else { FrameSplitter::with_preamble() },
+            stage: if outgoing { Stage::Connecting } else { Stage::Open },
+            frame_timeout,
+            deadline: None,
+            is_waiting: false,
+        }
+    }
+
+    /// Something happened at the socket, or nothing: events may be spurious.
+    pub(super) fn event(&mut self, event: &Event, buffer: &mut [u8]) -> Progress {
+        let hung_up = event.is_read_closed() || event.is_write_closed() || event.is_error();
+        if matches!(self.stage, Stage::Connecting) {
+            match self.link.connect_outcome(hung_up) {
+                None => return Progress::Rests,
+                Some(Err(reason)) => return self.end(reason),
+                Some(Ok(())) => {
+                    self.stage = Stage::Open;
+                    self.receiver.connected();
+                }
+            }
+        } else if event.is_writable() && self.link.take_blocked() {
+            self.receiver.writable();
+        }
+        if self.is_waiting || !(event.is_readable() || hung_up) {
+            return Progress::Rests;
+        }
+        self.drain(buffer, hung_up)
+    }
+
+    /// Reads until the socket is empty or the turn is over. A read that does not fill the buffer has emptied it (epoll(7)),
+    /// and whatever comes later is a new event; only an end that was announced with it must still be looked for.
+    pub(super) fn drain(&mut self, buffer: &mut [u8], to_the_end: bool) -> Progress {
+        let mut taken = 0;
+        while !matches!(self.stage, Stage::Connecting | Stage::Paused { .. }) {
+            let read = match uninterrupted(|| self.link.read(buffer)) {
+                Ok(0) if self.splitter.is_partial() => return self.end(Reason::EofInFrame),
+                Ok(0) => return self.end(Reason::EndOfStream),
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::NotConnected => return self.end(Reason::Local),
+                Err(_) => return self.end(Reason::Reset),
+            };
+            if matches!(self.stage, Stage::Open) {
+                self.take(&buffer[..read]);
+            }
+            taken += read;
+            if read < buffer.len() && !to_the_end {
+                break;
+            }
+            if taken >= TURN {
+                return Progress::HasMore;
+            }
+        }
+        Progress::Rests
+    }
+
+    /// The consumer took something.
+    pub(super) fn resume(&mut self, buffer: &mut [u8]) -> Progress {
+        let Stage::Paused { ending } = self.stage else { return Progress::Rests };
+        self.hand_over(ending);
+        if self.splitter.is_partial() && matches!(self.stage, Stage::Open) {
+            self.deadline = Some(Instant::now() + self.frame_timeout);
+        }
+        // What arrived while it was paused gives no event any more.
+        self.drain(buffer, true)
+    }
+
+    /// The deadline has passed.
+    pub(super) fn expire(&mut self) -> Progress {
+        match self.stage {
+            Stage::Discarding => self.end(Reason::Local),
+            _ => {
+                self.refuse(Reason::FrameTimeout);
+                Progress::Rests
+            }
+        }
+    }
+
+    /// The owner wants no more of it, and has ended our direction.
+    pub(super) fn finish(&mut self, buffer: &mut [u8]) -> Progress {
+        if !matches!(self.stage, Stage::Discarding) {
+            self.refuse(Reason::Local);
+        }
+        self.deadline = Some(Instant::now() + LINGER);
+        self.drain(buffer, true)
+    }
+
+    /// Tells the receiver, unless it was told before, and closes the socket.
+    pub(super) fn end(&mut self, reason: Reason) -> Progress {
+        self.link.close();
+        if !matches!(self.stage, Stage::Discarding) {
+            self.refuse(reason);
+        }
+        Progress::Gone
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let mut counted = Counted { receiver: &mut *self.receiver, frames: 0, preamble: false };
+        let outcome = self.splitter.split(bytes, &mut counted);
+        let (frames, progressed) = (counted.frames, counted.frames > 0 || counted.preamble);
+        self.link.count(|traffic| &traffic.frames_in, frames);
+        if !self.splitter.is_partial() {
+            self.deadline = None;
+        } else if progressed || self.deadline.is_none() {
+            // The clock runs for each frame from its first byte, not from its latest one.
+            self.deadline = Some(Instant::now() + self.frame_timeout);
+        }
+        if progressed || outcome.is_err() {
+            self.hand_over(outcome.err());
+        }
+    }
+
+    fn hand_over(&mut self, ending: Option<Reason>) {
+        match (self.flush(), ending) {
+            (Flow::Pause, ending) => {
+                // While we are the slow ones, no frame is overdue.
+                self.deadline = None;
+                self.stage = Stage::Paused { ending };
+            }
+            (Flow::Continue, None) => self.stage = Stage::Open,
+            (Flow::Continue, Some(reason)) => self.refuse(reason),
+        }
+    }
+
+    fn flush(&mut self) -> Flow {
+        if self.receiver.flush() == Flow::Continue {
+            return Flow::Continue;
+        }
+        // The consumer may have taken all and gone to sleep before it could see that we pause.
+        self.link.pause();
+        let flow = self.receiver.flush();
+        if flow == Flow::Continue {
+            self.link.unpause();
+        }
+        flow
+    }
+
+    fn refuse(&mut self, reason: Reason) {
+        self.deadline = None;
+        self.stage = Stage::Discarding;
+        self.splitter = FrameSplitter::new();
+        self.link.unpause();
+        self.receiver.closed(reason);
+    }
+}
+
+/// Counts on the way to the receiver.
+struct Counted<'a> {
+    receiver: &'a mut dyn Receiver,
+    frames: u64,
+    preamble: bool,
+}
+
+impl Frames for Counted<'_> {
+    fn limit(&self) -> usize {
+        self.receiver.limit()
+    }
+
+    fn preamble(&mut self, preamble: [u8; PREAMBLE]) -> Result<(), Reason> {
+        self.preamble = true;
+        self.receiver.preamble(preamble)
+    }
+
+    fn frame(&mut self, frame: &[u8]) -> Result<(), Reason> {
+        self.frames += 1;
+        self.receiver.frame(frame)
+    }
+}
