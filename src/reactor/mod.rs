@@ -17,12 +17,16 @@
 //! socket whose peer is full goes on the list of the paused, a socket that has had its turn goes to the end of a queue. A
 //! timer exists only while a frame is unfinished or a close lingers; an idle reactor is not woken at all.
 
+pub mod acceptor;
 pub mod connection;
 mod inlet;
 pub mod poll_loop;
+mod waker;
 
+pub use acceptor::{Accepted, Acceptor};
 pub use connection::{Connection, Counts, Stream, Traffic, dial_reason};
 pub use poll_loop::{Reactor, ReactorHandle, ReactorSettings};
+pub use waker::PollWaker;
 
 use crate::protocol::codec::Frames;
 use crate::protocol::reason::Reason;
