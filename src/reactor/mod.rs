@@ -20,11 +20,14 @@
 pub mod acceptor;
 pub mod connection;
 mod inlet;
+mod line_client;
+pub mod line_server;
 pub mod poll_loop;
 mod waker;
 
 pub use acceptor::{Accepted, Acceptor};
 pub use connection::{Connection, Counts, Stream, Traffic, dial_reason};
+pub use line_server::{ClientId, LineEvent, LineFault, LineServer, LineServerSettings};
 pub use poll_loop::{Reactor, ReactorHandle, ReactorSettings};
 pub use waker::PollWaker;
 
