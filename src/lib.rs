@@ -2,5 +2,6 @@
 
 pub mod cli;
 pub mod config;
+pub mod peer;
 pub mod protocol;
 pub mod reactor;

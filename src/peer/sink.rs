@@ -1,0 +1,301 @@
+//! The sending half of a peer: queue many, flush once.
+//!
+//! ```text
+//!  queue(Control) ──▶ [ heartbeats, Goodbye, gossip ] ──┐ first
+//!                                                       ├──▶ batch (≤ 64 KiB) ──▶ one write ──▶ socket
+//!  queue(Bulk) ─────▶ [ requests, responses ] ──────────┘
+//!       any thread           bounded, nothing is dropped       whoever flushes, one at a time
+//! ```
+//!
+//! What is in the batch is on its way: it is written to its last byte before anything else, in this order. Whoever flushes
+//! while another does, returns at once; the other sends its frames along, so a hundred callers share a few writes
+//! and the reactor never waits for a peer's thread.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+
+use parking_lot::Mutex;
+
+use crate::protocol::reason::Reason;
+use crate::reactor::Connection;
+
+/// What one write carries at most: large enough that the system call's cost is shared, small enough that a heartbeat behind
+/// it is not late.
+const BATCH: usize = 64 * 1024;
+/// Above the bulk's bound, for control only: a `Goodbye` can be queued for a peer that does not read.
+const CONTROL_RESERVE: usize = 64 * 1024;
+/// What a queued frame costs beside its bytes (its place in the queue, the allocator's share): a bound on the bytes
+/// alone would let tiny frames take six times the memory.
+const FRAME_COST: usize = 48;
+/// What an idle sink keeps of its batch's buffer.
+const KEPT_CAPACITY: usize = 4096;
+
+/// Which frames go first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// Small and urgent: heartbeats, gossip, goodbyes.
+    Control,
+    /// What applications send.
+    Bulk,
+}
+
+/// One sink's bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct SinkLimits {
+    /// The most bytes queued. Larger forgives a slower reader and costs memory; smaller closes it sooner. The kernel holds
+    /// another 64 KiB.
+    pub max_queued: usize,
+}
+
+/// The bytes queued in all sinks together, so that many slow readers cost no more than one bound.
+#[derive(Debug)]
+pub struct Budget {
+    max: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    /// For all sinks of a node.
+    pub fn new(max: usize) -> Self {
+        Self { max, used: AtomicUsize::new(0) }
+    }
+
+    /// The bytes queued now. Above the bound by at most 64 KiB of control for each peer.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize, reserved: bool) -> bool {
+        let more = |used: usize| used.checked_add(bytes).filter(|sum| reserved || *sum <= self.max);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Sends frames on one connection; shared by all who have something to say on it.
+#[derive(Debug)]
+pub struct Sink {
+    connection: Connection,
+    limits: SinkLimits,
+    budget: Arc<Budget>,
+    queues: Mutex<Queues>,
+    /// Held while writing, and only ever tried: see [`flush`](Self::flush).
+    outlet: Mutex<Outlet>,
+    /// What is queued or in the batch; changed together with the budget.
+    queued: AtomicUsize,
+}
+
+impl Sink {
+    /// For one connection. What is queued before it is connected, waits.
+    pub fn new(connection: Connection, limits: SinkLimits, budget: Arc<Budget>) -> Self {
+        Self {
+            connection,
+            limits,
+            budget,
+            queues: Mutex::default(),
+            outlet: Mutex::default(),
+            queued: AtomicUsize::new(0),
+        }
+    }
+
+    /// Accepts a frame (its length included) for the next flush.
+    ///
+    /// # Errors
+    /// [`Reason::SlowReader`] above this sink's bound, [`Reason::Overloaded`] above that of all peers, or the reason why
+    /// the sink is broken. The frame is not queued then, and nothing else is lost.
+    pub fn queue(&self, class: Class, frame: Vec<u8>) -> Result<(), Reason> {
+        let cost = frame.len() + FRAME_COST;
+        let mut queues = self.queues.lock();
+        if let Some(reason) = queues.broken {
+            return Err(reason);
+        }
+        let bound = match class {
+            Class::Control => self.limits.max_queued.saturating_add(CONTROL_RESERVE),
+            Class::Bulk => self.limits.max_queued,
+        };
+        // Only this place adds, under the lock; a flush that subtracts meanwhile makes the sum smaller.
+        if self.queued_bytes().saturating_add(cost) > bound {
+            return Err(Reason::SlowReader);
+        }
+        let reserved = class == Class::Control && queues.control_bytes + cost <= CONTROL_RESERVE;
+        if !self.budget.take(cost, reserved) {
+            return Err(Reason::Overloaded);
+        }
+        self.queued.fetch_add(cost, Ordering::SeqCst);
+        queues.push(class, frame);
+        Ok(())
+    }
+
+    /// Writes all that is queued, in as few writes as possible, until the socket is full; then the receiver's `writable`
+    /// (or `connected`) has to call this again. If another thread is flushing, it does this one's work too.
+    ///
+    /// # Errors
+    /// The connection is broken: [`Reason::Reset`]. What was queued is given up; the receiver's `closed` says more.
+    pub fn flush(&self) -> Result<(), Reason> {
+        loop {
+            // Who finds the lock taken leaves his frames, or his news that the socket is writable, to its holder; who gives
+            // the lock back looks for both once more. The fences put each one's word before his look.
+            fence(Ordering::SeqCst);
+            let Some(mut outlet) = self.outlet.try_lock() else { return Ok(()) };
+            self.drain(&mut outlet)?;
+            drop(outlet);
+            fence(Ordering::SeqCst);
+            if self.is_empty() || !self.connection.may_write() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The bytes accepted and not yet taken by the kernel, with what their queueing costs.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued.load(Ordering::SeqCst)
+    }
+
+    /// True when the kernel has taken everything.
+    pub fn is_empty(&self) -> bool {
+        self.queued_bytes() == 0
+    }
+
+    /// The connection it writes to.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn drain(&self, outlet: &mut Outlet) -> Result<(), Reason> {
+        while self.connection.may_write() {
+            if outlet.is_written() {
+                self.gather(outlet);
+                if outlet.is_written() {
+                    break;
+                }
+            }
+            match self.connection.write(&outlet.batch[outlet.written..]) {
+                Ok(written @ 1..) => {
+                    outlet.written += written;
+                    self.release(written);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Ok(_) | Err(_) => return Err(self.give_up(outlet, Reason::Reset)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills the batch: control before bulk. From here on the order is fixed.
+    fn gather(&self, outlet: &mut Outlet) {
+        outlet.batch.clear();
+        outlet.written = 0;
+        let mut queues = self.queues.lock();
+        let mut frames = 0;
+        while let Some(frame) = queues.pop(BATCH - outlet.batch.len().min(BATCH)) {
+            outlet.batch.extend_from_slice(&frame);
+            frames += 1;
+        }
+        drop(queues);
+        if frames == 0 {
+            outlet.batch.shrink_to(KEPT_CAPACITY);
+            return;
+        }
+        self.release(frames * FRAME_COST);
+        self.connection.count_frames_out(frames as u64);
+    }
+
+    fn give_up(&self, outlet: &mut Outlet, reason: Reason) -> Reason {
+        let mut queues = self.queues.lock();
+        *queues = Queues { broken: Some(reason), ..Queues::default() };
+        *outlet = Outlet::default();
+        self.release(self.queued_bytes());
+        reason
+    }
+
+    fn release(&self, bytes: usize) {
+        self.queued.fetch_sub(bytes, Ordering::SeqCst);
+        self.budget.give_back(bytes);
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        self.release(self.queued_bytes());
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    control: VecDeque<Vec<u8>>,
+    bulk: VecDeque<Vec<u8>>,
+    control_bytes: usize,
+    broken: Option<Reason>,
+}
+
+impl Queues {
+    fn push(&mut self, class: Class, frame: Vec<u8>) {
+        match class {
+            Class::Control => {
+                self.control_bytes += frame.len() + FRAME_COST;
+                self.control.push_back(frame);
+            }
+            Class::Bulk => self.bulk.push_back(frame),
+        }
+    }
+
+    /// The next frame, unless there is no room for it. A frame larger than a whole batch is taken when the batch is empty.
+    fn pop(&mut self, room: usize) -> Option<Vec<u8>> {
+        let queue = if self.control.is_empty() { &mut self.bulk } else { &mut self.control };
+        let length = queue.front()?.len();
+        if length > room && room < BATCH {
+            return None;
+        }
+        if !self.control.is_empty() {
+            self.control_bytes -= length + FRAME_COST;
+            return self.control.pop_front();
+        }
+        self.bulk.pop_front()
+    }
+}
+
+/// What is on its way.
+#[derive(Debug, Default)]
+struct Outlet {
+    batch: Vec<u8>,
+    written: usize,
+}
+
+impl Outlet {
+    fn is_written(&self) -> bool {
+        self.written == self.batch.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_takes_control_first_then_what_fits() {
+        let mut queues = Queues::default();
+        for (class, length) in [(Class::Bulk, 10), (Class::Bulk, BATCH + 1), (Class::Control, 7)] {
+            queues.push(class, vec![0; length]);
+        }
+        let mut pop = |room| queues.pop(room).map(|frame| frame.len());
+        assert_eq!(pop(5), None, "bulk does not slip past control that does not fit");
+        assert_eq!([pop(BATCH), pop(10)], [Some(7), Some(10)]);
+        assert_eq!(pop(BATCH - 1), None);
+        assert_eq!([pop(BATCH), pop(BATCH)], [Some(BATCH + 1), None], "the largest has a batch of its own");
+        assert_eq!(queues.control_bytes, 0);
+    }
+
+    #[test]
+    fn the_budget_counts_what_is_reserved_but_does_not_refuse_it() {
+        let budget = Budget::new(10);
+        assert!(budget.take(10, false) && !budget.take(1, false) && budget.take(1, true));
+        assert!(!budget.take(usize::MAX, true));
+        budget.give_back(11);
+        assert_eq!(budget.used(), 0);
+    }
+}
