@@ -303,12 +303,21 @@ pub struct ConnectReport {
     pub reason: Option<Reason>,
 }
 
-/// `kithd identity`.
+/// `kithd disconnect`: what was closed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DisconnectReport {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The numbers of the closed peers, rising; never empty.
+    pub closed: Vec<u64>,
+}
+
+/// `kithd identity`: this node. `kithd leave`: the node that leaves. `kithd forget`: the node that is forgotten.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IdentityReport {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// This node's id.
+    /// The node's id.
     pub id: String,
     /// Its label.
     pub label: String,

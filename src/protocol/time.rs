@@ -68,6 +68,25 @@ pub fn rfc3339(wall_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
+/// The moment that [`rfc3339`] wrote: exactly its form, `None` for any other text.
+pub fn from_rfc3339(text: &str) -> Option<u64> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second, milli) = (number(11, 13)?, number(14, 16)?, number(17, 19)?, number(20, 23)?);
+    let in_day = ((hour * 60 + minute) * 60 + second) * 1000 + milli;
+    let ms = (days(year, month, day)? * 86_400_000).checked_add(in_day)?;
+    (rfc3339(ms) == text).then_some(ms)
+}
+
+/// The inverse of [`civil`], by the same author; a day that is in no calendar gives some other day's count.
+fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = year.checked_sub(u64::from(month <= 2))?;
+    let (era, year_of_era) = (year / 400, year % 400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day.checked_sub(1)?;
+    let of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + of_era).checked_sub(719_468)
+}
+
 /// Year, month and day of a day count since 1970: Howard Hinnant, "chrono-compatible low-level date algorithms".
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
@@ -90,6 +109,30 @@ mod tests {
         assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00.000Z");
         assert_eq!(rfc3339(1_795_254_185_042), "2026-11-21T09:43:05.042Z");
         assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn moments_are_read_back_and_nothing_else_is() {
+        for ms in [0, 951_782_400_000, 1_795_254_185_042, 4_102_444_799_999, 253_402_300_799_999] {
+            assert_eq!(from_rfc3339(&rfc3339(ms)), Some(ms));
+        }
+        for text in [
+            "",
+            "1970-01-01",
+            "1969-12-31T23:59:59.999Z",
+            "2026-02-30T00:00:00.000Z",
+            "2026-00-01T00:00:00.000Z",
+            "2026-01-00T00:00:00.000Z",
+            "0000-01-01T00:00:00.000Z",
+            "2026-01-01T24:00:00.000Z",
+            "2026-01-01T00:00:00.000+",
+            "2026-01-01 00:00:00.000Z",
+            "+026-01-01T00:00:00.000Z",
+            "2026-01-01T00:00:00.000Zé",
+            "éééééééééééééééééééééééé",
+        ] {
+            assert_eq!(from_rfc3339(text), None, "{text}");
+        }
     }
 
     #[test]
