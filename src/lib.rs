@@ -3,5 +3,6 @@
 pub mod cli;
 pub mod config;
 pub mod peer;
+pub mod admin;
 pub mod protocol;
 pub mod reactor;

@@ -1,0 +1,337 @@
+//! The language of the admin socket: one JSON object a line in, one a line out.
+//!
+//! ```text
+//! {"verb": "peers", "args": {"all": true}}
+//! {"ok": {"schema": 1, "peers": []}}
+//!
+//! {"verb": "disconnect", "args": {"target": "gamma"}}
+//! {"error": {"code": "unknown-node", "exit": 1, "message": "no node is called gamma"}}
+//! ```
+//!
+//! Verbs are the command line's, arguments its long flags in snake case, and `ok` holds what `--format json` prints.
+
+use std::fmt::{self, Write};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
+
+/// A call that has been understood. It serialises to the line that asks for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "verb", content = "args", rename_all = "kebab-case")]
+pub enum Verb {
+    /// This node's report.
+    Status,
+    /// Its connections.
+    Peers {
+        /// Closed ones too, and why.
+        all: bool,
+    },
+    /// The whole network as this node knows it.
+    Network,
+    /// Dial now, and answer when it is known how that ended.
+    Connect {
+        /// `ip:port` or `name:port`.
+        address: String,
+    },
+    /// Close connections.
+    Disconnect {
+        /// A peer's number, or a node's label, id or unique beginning of its id.
+        target: String,
+    },
+    /// Leave the network gracefully and end.
+    Leave,
+    /// Drop a node that is down or has left, here and everywhere.
+    Forget {
+        /// Its label, id or unique beginning of its id.
+        node: String,
+    },
+    /// Who this node is.
+    Identity,
+}
+
+impl Verb {
+    /// What a client may ask for, as it is written.
+    pub const NAMES: [&str; 8] = ["status", "peers", "network", "connect", "disconnect", "leave", "forget", "identity"];
+
+    /// Understands one line. Whatever is not exactly a call gets an error that says what would have been one.
+    pub fn parse(line: &str) -> Result<Self, AdminError> {
+        let Call { verb, args } = serde_json::from_str(line).map_err(|error| {
+            let why = shown(&error.to_string());
+            AdminError::usage(format!("a call is one JSON object with \"verb\" and perhaps \"args\": {why}"))
+        })?;
+        let mut args = Args { verb: &verb, given: args, known: Vec::new() };
+        let parsed = match verb.as_str() {
+            "status" => Self::Status,
+            "peers" => Self::Peers { all: args.flag("all")? },
+            "network" => Self::Network,
+            "connect" => Self::Connect { address: args.text("address")? },
+            "disconnect" => Self::Disconnect { target: args.text("target")? },
+            "leave" => Self::Leave,
+            "forget" => Self::Forget { node: args.text("node")? },
+            "identity" => Self::Identity,
+            other => {
+                let (other, known) = (shown(other), Self::NAMES.join(", "));
+                return Err(AdminError::usage(format!("no verb is called {other:?}: there are {known}")));
+            }
+        };
+        args.end()?;
+        Ok(parsed)
+    }
+}
+
+/// How a call ended, as one line of text.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// What was asked for, kept as the node wrote it: its order of fields reaches the user.
+    Ok(Box<RawValue>),
+    /// Why not.
+    Error(AdminError),
+}
+
+impl Answer {
+    /// Answers with a report; one that cannot be written as JSON is an internal error, never a panic.
+    pub fn ok(report: &impl Serialize) -> Self {
+        match to_raw_value(report) {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(AdminError::internal(format!("the answer cannot be written: {error}"))),
+        }
+    }
+
+    /// Exactly one line, without its end: nothing in it breaks a line or turns its reader's screen about.
+    pub fn line(&self) -> String {
+        // Strings and numbers only: writing them to memory cannot fail.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        if !text.contains(|c: char| c.is_control() || misleads(c)) {
+            return text;
+        }
+        text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
+            if c.is_ascii_control() && c != '\u{7f}' {
+                // JSON allows these only between its tokens.
+                line.push(' ');
+            } else if c.is_control() || misleads(c) {
+                // JSON allows these only inside strings. Writing to a String cannot fail, and all of them are below U+10000.
+                let _ = write!(line, "\\u{:04x}", u32::from(c));
+            } else {
+                line.push(c);
+            }
+            line
+        })
+    }
+}
+
+impl From<Result<Box<RawValue>, AdminError>> for Answer {
+    fn from(result: Result<Box<RawValue>, AdminError>) -> Self {
+        result.map_or_else(Self::Error, Self::Ok)
+    }
+}
+
+/// Why there is no `ok`; the client prints the message and exits with the code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminError {
+    /// A word for scripts, in kebab case.
+    pub code: String,
+    /// The exit code of a command line that meets this error.
+    pub exit: u8,
+    /// A sentence for people, of one line.
+    pub message: String,
+}
+
+impl AdminError {
+    /// The call itself is wrong: exit 2.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { code: "usage".to_owned(), exit: 2, message: message.into() }
+    }
+
+    /// The call was right and its answer is no: exit 1.
+    pub fn negative(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), exit: 1, message: message.into() }
+    }
+
+    /// Nobody answers at the socket, or no longer: exit 3.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self { code: "unreachable".to_owned(), exit: 3, message: message.into() }
+    }
+
+    /// A fault of the program: exit 70.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self { code: "internal".to_owned(), exit: 70, message: message.into() }
+    }
+}
+
+impl fmt::Display for AdminError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for AdminError {}
+
+/// True for what does not show but changes how its surroundings do: separators of lines, marks of direction, and
+/// characters without width. Text from other nodes must not rearrange a table or hide in it.
+pub fn misleads(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A line of a client before its verb is known.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Call {
+    verb: String,
+    #[serde(default)]
+    args: Map<String, Value>,
+}
+
+/// The arguments of one call, taken out one by one, so that what is left over is what nobody knows.
+struct Args<'a> {
+    verb: &'a str,
+    given: Map<String, Value>,
+    known: Vec<&'static str>,
+}
+
+impl Args<'_> {
+    fn flag(&mut self, name: &'static str) -> Result<bool, AdminError> {
+        match self.take(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(flag),
+            Some(_) => Err(self.wrong(name, "true or false")),
+        }
+    }
+
+    fn text(&mut self, name: &'static str) -> Result<String, AdminError> {
+        match self.take(name) {
+            Some(Value::String(text)) => Ok(text),
+            _ => Err(self.wrong(name, "a string, and has to be given")),
+        }
+    }
+
+    fn end(self) -> Result<(), AdminError> {
+        let Some(stray) = self.given.keys().next() else { return Ok(()) };
+        let known = if self.known.is_empty() { "it takes none".to_owned() } else { self.known.join(", ") };
+        Err(AdminError::usage(format!("{} has no argument {:?}: {known}", self.verb, shown(stray))))
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<Value> {
+        self.known.push(name);
+        self.given.remove(name)
+    }
+
+    fn wrong(&self, name: &str, right: &str) -> AdminError {
+        AdminError::usage(format!("{}: the argument \"{name}\" is {right}", self.verb))
+    }
+}
+
+/// The beginning of a text that came from outside: an error repeats a word of it, not two megabytes.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 120;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn refusal(line: &str) -> String {
+        let error = Verb::parse(line).expect_err(line);
+        assert_eq!((error.code.as_str(), error.exit), ("usage", 2), "{line}");
+        error.message
+    }
+
+    #[test]
+    fn every_verb_survives_its_own_line() {
+        let text = || "x:1\u{2028}\"".to_owned();
+        let verbs = [
+            Verb::Status,
+            Verb::Peers { all: true },
+            Verb::Peers { all: false },
+            Verb::Network,
+            Verb::Connect { address: text() },
+            Verb::Disconnect { target: text() },
+            Verb::Leave,
+            Verb::Forget { node: text() },
+            Verb::Identity,
+        ];
+        for verb in verbs {
+            assert_eq!(Verb::parse(&serde_json::to_string(&verb).unwrap()), Ok(verb));
+        }
+        assert_eq!(Verb::parse(r#" {"verb": "peers"} "#), Ok(Verb::Peers { all: false }));
+        assert_eq!(Verb::parse(r#"{"args": {}, "verb": "leave"}"#), Ok(Verb::Leave));
+    }
+
+    #[test]
+    fn refusals_name_what_is_known() {
+        assert_eq!(
+            refusal(r#"{"verb": "pears"}"#),
+            "no verb is called \"pears\": there are status, peers, network, connect, disconnect, leave, forget, identity"
+        );
+        assert_eq!(refusal(r#"{"verb":"peers","args":{"al":true}}"#), "peers has no argument \"al\": all");
+        assert_eq!(refusal(r#"{"verb":"leave","args":{"now":1}}"#), "leave has no argument \"now\": it takes none");
+        assert_eq!(refusal(r#"{"verb":"peers","args":{"all":1}}"#), "peers: the argument \"all\" is true or false");
+        assert_eq!(
+            refusal(r#"{"verb":"connect"}"#),
+            "connect: the argument \"address\" is a string, and has to be given"
+        );
+        for line in
+            ["", "{", "[]", "7", "null", r#"{"verb":1}"#, r#"{"verb":"leave","arg":{}}"#, r#"{"verb":"leave"}{}"#]
+        {
+            assert!(refusal(line).starts_with("a call is one JSON object"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_repeats_little_of_what_it_refuses() {
+        let long = "ä".repeat(100_000);
+        for line in [
+            format!(r#"{{"verb":"{long}"}}"#),
+            format!(r#"{{"verb":"leave","{long}":1}}"#),
+            format!(r#"{{"verb":"leave","args":{{"{long}":1}}}}"#),
+            "[".repeat(100_000),
+        ] {
+            assert!(refusal(&line).len() < 600);
+        }
+    }
+
+    #[test]
+    fn answers_keep_the_order_of_fields_and_hide_nothing() {
+        let raw =
+            RawValue::from_string("{\"b\":\r\n\t1.50, \"a\": \"\u{202e}\u{7f}\u{85}\u{2028}é\"}".to_owned()).unwrap();
+        assert_eq!(Answer::Ok(raw).line(), "{\"ok\":{\"b\":   1.50, \"a\": \"\\u202e\\u007f\\u0085\\u2028é\"}}");
+        let error = AdminError::negative("unknown-node", "no\nsuch\u{1b}[31m node");
+        assert_eq!(
+            Answer::Error(error).line(),
+            r#"{"error":{"code":"unknown-node","exit":1,"message":"no\nsuch\u001b[31m node"}}"#
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_the_parser(line in ".*", verb in "[a-z]{1,10}", name in ".{0,6}", value in ".{0,9}") {
+            let _ = Verb::parse(&line);
+            let _ = Verb::parse(&format!(r#"{{"verb":"{verb}","args":{{"{name}":{value}}}}}"#));
+        }
+
+        #[test]
+        fn every_answer_is_one_line_and_says_the_same(message in any::<String>(), key in any::<String>(), ok in any::<bool>()) {
+            let answer = if ok {
+                Answer::ok(&serde_json::json!({ key.clone(): message }))
+            } else {
+                Answer::Error(AdminError::negative(key.clone(), message.clone()))
+            };
+            let line = answer.line();
+            prop_assert!(!line.contains(|c: char| c.is_control() || misleads(c)), "{line:?}");
+            match serde_json::from_str(&line).unwrap() {
+                Answer::Ok(raw) => {
+                    let value: Value = serde_json::from_str(raw.get()).unwrap();
+                    prop_assert_eq!(value, serde_json::json!({ key: message }));
+                }
+                Answer::Error(error) => prop_assert_eq!((error.code, error.message), (key, message)),
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Where calls are answered: what the admin server asks of whoever stands behind it.
+
+use super::api::{AdminError, Answer, Verb};
+
+/// Answers calls. The node is one; a test's closure is another.
+pub trait Desk: Send {
+    /// Takes one call. It runs on the server's only thread: what takes time keeps the reply and returns.
+    fn handle(&mut self, verb: Verb, reply: Reply);
+}
+
+impl<F: FnMut(Verb, Reply) + Send> Desk for F {
+    fn handle(&mut self, verb: Verb, reply: Reply) {
+        self(verb, reply);
+    }
+}
+
+/// The duty to answer one call, at once or later and from any thread. A reply that is dropped answers for itself with
+/// an internal error: no client waits for ever because somebody forgot, or panicked.
+pub struct Reply(Option<Box<dyn FnOnce(Answer) + Send>>);
+
+impl Reply {
+    /// A reply that hands its answer to `deliver`.
+    pub fn new(deliver: impl FnOnce(Answer) + Send + 'static) -> Self {
+        Self(Some(Box::new(deliver)))
+    }
+
+    /// Answers the call.
+    pub fn answer(mut self, answer: Answer) {
+        self.deliver(answer);
+    }
+
+    fn deliver(&mut self, answer: Answer) {
+        if let Some(deliver) = self.0.take() {
+            deliver(answer);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        self.deliver(Answer::Error(AdminError::internal("the node dropped this call without an answer")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+
+    #[test]
+    fn a_reply_answers_exactly_once_even_if_dropped() {
+        let (sender, answers) = unbounded();
+        let reply = |sender: crossbeam_channel::Sender<String>| Reply::new(move |a| sender.send(a.line()).unwrap());
+        reply(sender.clone()).answer(Answer::ok(&7));
+        drop(reply(sender));
+        let lines: Vec<String> = answers.iter().collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0], r#"{"ok":7}"#);
+        assert!(lines[1].contains(r#""exit":70"#));
+    }
+}
