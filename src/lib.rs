@@ -1,8 +1,8 @@
 //! kithd: a peer-to-peer node on OS threads, without an async runtime.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod peer;
-pub mod admin;
 pub mod protocol;
 pub mod reactor;

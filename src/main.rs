@@ -1,23 +1,15 @@
-//! The kithd program: parse, run, exit code.
+//! Parse, run, exit.
 
+use std::io::Write;
+use std::panic;
 use std::process::ExitCode;
 
-use clap::Command;
-use kithd::cli;
-
 fn main() -> ExitCode {
-    let command = Command::new("kithd")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("A peer-to-peer node that discovers, watches and agrees on its network")
-        .subcommand_required(true)
-        .subcommand(cli::config::command());
-    let matches = match command.try_get_matches() {
-        Ok(matches) => matches,
-        Err(error) => return cli::usage_error(&error),
-    };
-    match matches.subcommand() {
-        Some(("config", matches)) => cli::config::run(matches),
-        // clap lets nothing through but the verbs above.
-        _ => ExitCode::from(cli::USAGE),
-    }
+    panic::set_hook(Box::new(|panic| {
+        // One line, whatever the panic says; and not `eprintln!`, which panics when standard error is closed.
+        let text = panic.to_string().replace('\n', " ");
+        let thread = std::thread::current();
+        let _ = writeln!(std::io::stderr(), "kithd: internal error in {}: {text}", thread.name().unwrap_or("a thread"));
+    }));
+    panic::catch_unwind(|| kithd::cli::run(std::env::args_os())).unwrap_or(ExitCode::from(70))
 }

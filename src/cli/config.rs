@@ -6,6 +6,7 @@ use clap::{Arg, ArgMatches, Command};
 use serde_json::{Value, json};
 
 use super::flags;
+use super::table::{Align, Cell, Table};
 use crate::config::{Loaded, keys};
 
 /// The verb and its flags.
@@ -47,13 +48,14 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 fn as_table(loaded: &Loaded) -> String {
-    let mut rows = vec![["KEY", "VALUE", "FROM"].map(str::to_owned).to_vec()];
+    let mut table = Table::new(&[("key", Align::Left), ("value", Align::Left), ("from", Align::Left)]);
     for key in keys() {
         let value = key.words(&loaded.config).join(", ");
         let value = if value.is_empty() { "-".to_owned() } else { value };
-        rows.push(vec![key.name.to_owned(), value, loaded.origins.of(key.name).to_string()]);
+        let from = loaded.origins.of(key.name).to_string();
+        table.row([Cell::from(key.name), Cell::from(value.as_str()), Cell::from(from.as_str())]);
     }
-    super::table(&rows)
+    table.draw(false)
 }
 
 fn as_json(loaded: &Loaded) -> Value {

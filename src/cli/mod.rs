@@ -1,83 +1,130 @@
-//! The command line: one file a verb, and what all of them share. The only home of clap.
+//! The command line: one file a verb, each with its arguments and what it does.
+//!
+//! Data goes to standard output, talk to standard error. Exit codes: 0 done, 1 a negative answer, 2 usage, 3 no node
+//! answers, 4 the node cannot start, 70 internal error.
 
-pub mod config;
-pub mod flags;
-
-use std::io::{self, ErrorKind, Write};
+use std::ffi::OsString;
 use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command};
+
+pub mod client_args;
+pub mod config;
+pub mod connect;
+pub mod disconnect;
+pub mod dot;
+pub mod flags;
+pub mod forget;
+pub mod identity;
+pub mod leave;
+pub mod network;
+pub mod peers;
+pub mod status;
+pub mod table;
+pub mod terminal;
 
 /// Exit code of a usage or configuration error.
 pub const USAGE: u8 = 2;
+/// Exit code of a node that cannot start.
+pub const NOT_STARTED: u8 = 4;
 /// Exit code of what should not happen.
 pub const INTERNAL: u8 = 70;
 
-/// Prints what clap has to say: help and version as they are (exit 0), an error as one line on stderr (exit 2).
-pub fn usage_error(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
-        return print(&error.render().to_string());
-    }
-    fail(USAGE, one_line(&error.render().to_string()))
+/// A verb: the command that parses its arguments, and what then runs.
+type Verb = (fn() -> Command, fn(&ArgMatches) -> ExitCode);
+
+/// All verbs, in the order in which help lists them. A new one is a file and a line here.
+const VERBS: &[Verb] = &[
+    // run, demo, simulate
+    (config::command, config::run),
+    (status::command, status::run),
+    (peers::command, peers::run),
+    (network::command, network::run),
+    (connect::command, connect::run),
+    (disconnect::command, disconnect::run),
+    (leave::command, leave::run),
+    (forget::command, forget::run),
+    (identity::command, identity::run),
+];
+
+/// The whole grammar; the manual page and the shells' completions are made of it too.
+pub fn command() -> Command {
+    Command::new("kithd")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(
+            "A peer-to-peer node: finds the others, watches them, and agrees with them on what the network looks like",
+        )
+        .subcommand_required(true)
+        .subcommands(VERBS.iter().map(|(command, _)| command()))
+}
+
+/// Parses a command line, the program's name first, and runs what it says.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => return not_parsed(&error),
+    };
+    let chosen = matches.subcommand().and_then(|(name, matches)| {
+        let (_, run) = VERBS.iter().find(|(command, _)| command().get_name() == name)?;
+        Some(run(matches))
+    });
+    // The grammar asks for a verb and knows only these.
+    chosen.unwrap_or(ExitCode::from(INTERNAL))
 }
 
 /// Says on stderr, in one line, why the program ends, and ends it with that code.
 pub fn fail(code: u8, why: impl std::fmt::Display) -> ExitCode {
-    // Nobody is left to tell if stderr is gone.
-    let _ = writeln!(io::stderr(), "kithd: {why}");
+    terminal::complain(&why.to_string());
     ExitCode::from(code)
 }
 
 /// Writes data to stdout. A reader that has seen enough (`| head`) is no failure.
 pub fn print(text: &str) -> ExitCode {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            fail(INTERNAL, format!("cannot write to stdout: {error}"))
-        }
-        _ => ExitCode::SUCCESS,
+    client_args::conclude(terminal::say(text).map(|()| ExitCode::SUCCESS).map_err(Into::into))
+}
+
+/// Help and version are data; everything else is a usage error.
+fn not_parsed(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let printed = error.print();
+        return client_args::conclude(printed.map(|()| ExitCode::SUCCESS).map_err(Into::into));
     }
+    terminal::complain(&one_line(&error.to_string()));
+    ExitCode::from(USAGE)
 }
 
-/// Columns as wide as they must be, the last one free.
-pub fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    rows.iter().fold(String::new(), |mut text, row| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-        text
-    })
-}
-
-/// An error of clap's without its paragraphs: what is wrong, the tip, where the help is.
-fn one_line(text: &str) -> String {
-    let said = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
-    let said: Vec<&str> = said.map(str::trim).filter(|line| !line.is_empty()).collect();
-    let said = said.join("; ").replace(":; ", ": ");
-    let said = said.strip_prefix("error: ").unwrap_or(&said);
-    // Arguments are others' bytes: none may move the cursor of a terminal.
-    let said: String = said.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    format!("{said}; see --help")
+/// A parser's page of explanation as one line: what is wrong, then its advice.
+fn one_line(page: &str) -> String {
+    let lines = page.lines().map(str::trim).filter(|line| !line.is_empty());
+    let telling = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let line = telling.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_error_of_clap_becomes_one_line() {
-        let text =
-            "error: unexpected argument '--a\u{7}' found\n\n  tip: a similar argument exists: '--b'\n\nUsage: x\n\nFor";
-        let line = "unexpected argument '--a\u{fffd}' found; tip: a similar argument exists: '--b'; see --help";
-        assert_eq!(one_line(text), line);
-        let text = "error: the following required arguments were not provided:\n  <NODE>\n\nUsage: kithd ping <NODE>";
-        assert_eq!(one_line(text), "the following required arguments were not provided: <NODE>; see --help");
+    fn usage(args: &[&str]) -> String {
+        one_line(&command().try_get_matches_from(args).unwrap_err().to_string())
     }
 
     #[test]
-    fn a_table_is_as_wide_as_its_cells() {
-        let rows = [vec!["a".to_owned(), "b".to_owned()], vec!["long".to_owned(), String::new()]];
-        assert_eq!(table(&rows), "a     b\nlong\n");
+    fn the_grammar_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn usage_errors_are_one_telling_line() {
+        assert_eq!(
+            usage(&["kithd", "statsu"]),
+            "unrecognized subcommand 'statsu'; a similar subcommand exists: 'status'"
+        );
+        assert_eq!(usage(&["kithd", "connect"]), "the following required arguments were not provided: <ADDRESS>");
+        assert_eq!(
+            usage(&["kithd", "peers", "--format", "dot"]),
+            "invalid value 'dot' for '--format <FORM>' [possible values: table, json]"
+        );
     }
 }

@@ -1,0 +1,172 @@
+//! What every verb that talks to a running node has in common: finding its socket, asking, printing, and the exit code.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, value_parser};
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::terminal;
+use crate::admin::api::{AdminError, Verb};
+use crate::admin::client::Client;
+use crate::admin::socket;
+
+/// The forms of most verbs' output; the first is the default.
+pub const FORMATS: [&str; 2] = ["table", "json"];
+
+/// Adds the arguments that name the node and the form of the output.
+pub fn add(command: Command, formats: &'static [&'static str]) -> Command {
+    command.args([
+        Arg::new("socket")
+            .long("socket")
+            .value_name("PATH")
+            .env("KITHD_SOCKET")
+            .value_parser(value_parser!(PathBuf))
+            .help("The node's admin socket [default: admin.sock in its state directory]"),
+        Arg::new("state_dir")
+            .long("state-dir")
+            .value_name("DIR")
+            .env("KITHD_STATE_DIR")
+            .value_parser(value_parser!(PathBuf))
+            .help("The node's state directory [default: $XDG_STATE_HOME/kithd or ~/.local/state/kithd; /var/lib/kithd for root]"),
+        Arg::new("format")
+            .long("format")
+            .value_name("FORM")
+            .value_parser(formats.to_vec())
+            .default_value(formats[0])
+            .help("How to print it"),
+    ])
+}
+
+/// The socket the arguments name. What was typed goes before what the environment says, a socket before a directory.
+pub fn socket(matches: &ArgMatches) -> PathBuf {
+    let given = |name, source| {
+        let matches = matches.get_one::<PathBuf>(name).filter(|_| matches.value_source(name) == Some(source));
+        matches.cloned()
+    };
+    let from = |source| given("socket", source).or_else(|| Some(given("state_dir", source)?.join(socket::NAME)));
+    from(ValueSource::CommandLine)
+        .or_else(|| from(ValueSource::EnvVariable))
+        .unwrap_or_else(|| default_state_dir().join(socket::NAME))
+}
+
+/// Where a node keeps its state unless told otherwise.
+pub fn default_state_dir() -> PathBuf {
+    let root = rustix::process::geteuid().is_root();
+    choose_state_dir(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"), root)
+}
+
+/// True if the output is to be JSON.
+pub fn json(matches: &ArgMatches) -> bool {
+    format(matches) == "json"
+}
+
+/// The chosen one of the forms that [`add`] was given.
+pub fn format(matches: &ArgMatches) -> &str {
+    matches.get_one::<String>("format").map_or(FORMATS[0], String::as_str)
+}
+
+/// Why a client verb did not come to its end.
+#[derive(Debug)]
+pub enum Failure {
+    /// The node, or its absence, said no.
+    Node(AdminError),
+    /// Standard output did not take what was to be printed.
+    Output(io::Error),
+}
+
+impl From<AdminError> for Failure {
+    fn from(error: AdminError) -> Self {
+        Self::Node(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Asks the node and prints what it sent: untouched as JSON, or as `draw` shows it. Gives back the report to judge by.
+pub fn show<T: DeserializeOwned>(
+    matches: &ArgMatches,
+    verb: &Verb,
+    draw: impl FnOnce(&T) -> String,
+) -> Result<T, Failure> {
+    let raw = Client::connect(&socket(matches))?.call(verb)?;
+    if json(matches) {
+        // Printed before it is understood: a script may know a newer node's fields better than this program.
+        terminal::say(&format!("{}\n", raw.get()))?;
+        return Ok(understood(&raw)?);
+    }
+    let report = understood(&raw)?;
+    terminal::say(&draw(&report))?;
+    Ok(report)
+}
+
+/// The report in an answer.
+pub fn understood<T: DeserializeOwned>(raw: &RawValue) -> Result<T, AdminError> {
+    serde_json::from_str(raw.get()).map_err(|error| {
+        AdminError::internal(format!(
+            "the node's answer is not what this version expects, is it of another one? {error}"
+        ))
+    })
+}
+
+/// The exit code, after one line on standard error if something failed. A reader that has seen enough and closed its
+/// end is no failure.
+pub fn conclude(verdict: Result<ExitCode, Failure>) -> ExitCode {
+    match verdict {
+        Ok(code) => code,
+        Err(Failure::Node(error)) => {
+            terminal::complain(&error.message);
+            ExitCode::from(error.exit.max(1))
+        }
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Output(error)) => {
+            terminal::complain(&format!("standard output: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn choose_state_dir(state_home: Option<OsString>, home: Option<OsString>, root: bool) -> PathBuf {
+    // The XDG specification has relative paths ignored, and an empty one is relative.
+    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    match (absolute(state_home), absolute(home)) {
+        (Some(state_home), _) => state_home.join("kithd"),
+        (None, Some(home)) if !root => home.join(".local/state/kithd"),
+        _ => PathBuf::from("/var/lib/kithd"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_lives_where_the_desktop_specification_says() {
+        let choose = |state_home: &str, home: &str, root| {
+            choose_state_dir(Some(state_home.into()), Some(home.into()), root).display().to_string()
+        };
+        assert_eq!(choose("/x/state", "/home/a", false), "/x/state/kithd");
+        assert_eq!(choose("/x/state", "/root", true), "/x/state/kithd");
+        assert_eq!(choose("", "/home/a", false), "/home/a/.local/state/kithd");
+        assert_eq!(choose("relative", "/root", true), "/var/lib/kithd");
+        assert_eq!(choose_state_dir(None, None, false), PathBuf::from("/var/lib/kithd"));
+    }
+
+    #[test]
+    fn a_typed_directory_goes_before_the_environment() {
+        let socket = |args: &[&str]| {
+            let command = add(Command::new("verb").mut_args(|arg| arg.env(None::<&str>)), &FORMATS);
+            socket(&command.try_get_matches_from(args).unwrap())
+        };
+        assert_eq!(socket(&["verb", "--state-dir", "/a"]), PathBuf::from("/a/admin.sock"));
+        assert_eq!(socket(&["verb", "--state-dir", "/a", "--socket", "/b"]), PathBuf::from("/b"));
+    }
+}

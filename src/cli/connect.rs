@@ -1,0 +1,48 @@
+//! `kithd connect`: dial now, and say how it ended.
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command};
+
+use super::client_args::{self, FORMATS, Failure};
+use super::table::{printable, short};
+use super::terminal;
+use crate::admin::api::Verb;
+use crate::protocol::report::ConnectReport;
+
+/// The verb's arguments.
+pub fn command() -> Command {
+    let address = Arg::new("address").value_name("ADDRESS").required(true).help("ip:port or name:port");
+    let about = "Dial an address now and say how it ended: exit 1 if there is no connection";
+    client_args::add(Command::new("connect").about(about).arg(address), &FORMATS)
+}
+
+/// Asks, prints and judges.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    client_args::conclude(dial(matches))
+}
+
+fn dial(matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    let address = matches.get_one::<String>("address").cloned().unwrap_or_default();
+    let report = client_args::show(matches, &Verb::Connect { address }, |report| draw(report).unwrap_or_default())?;
+    if draw(&report).is_some() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let reason = report.reason.map_or_else(|| "for no reason the node could name".to_owned(), |r| r.to_string());
+    terminal::complain(&format!("no connection to {}: {reason}", report.address));
+    Ok(ExitCode::FAILURE)
+}
+
+/// `None` if there is no connection.
+fn draw(report: &ConnectReport) -> Option<String> {
+    let how = match report.outcome.as_str() {
+        "connected" => "connected",
+        "already-connected" => "already connected",
+        _ => return None,
+    };
+    let node = match (&report.label, &report.id) {
+        (Some(label), Some(id)) => format!("{label} ({}) at ", short(id)),
+        _ => String::new(),
+    };
+    Some(format!("{}\n", printable(&format!("{how} to {node}{}", report.address))))
+}

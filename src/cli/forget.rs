@@ -1,0 +1,26 @@
+//! `kithd forget`: a node that will not come back is dropped from everybody's view.
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command};
+
+use super::client_args::{self, FORMATS};
+use super::table::{printable, short};
+use crate::admin::api::Verb;
+use crate::protocol::report::IdentityReport;
+
+/// The verb's arguments.
+pub fn command() -> Command {
+    let about = "Drop a node that is down or has left from the view and from what is expected, here and everywhere";
+    let node = Arg::new("node").value_name("NODE").required(true).help("Its label, id or unique beginning of its id");
+    client_args::add(Command::new("forget").about(about).arg(node), &FORMATS)
+}
+
+/// Asks and prints.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    let node = matches.get_one::<String>("node").cloned().unwrap_or_default();
+    let shown = client_args::show(matches, &Verb::Forget { node }, |node: &IdentityReport| {
+        format!("{} ({}) is forgotten\n", printable(&node.label), printable(short(&node.id)))
+    });
+    client_args::conclude(shown.map(|_| ExitCode::SUCCESS))
+}

@@ -1,0 +1,236 @@
+//! `kithd network`: the whole network as this node knows it.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+use super::client_args::{self, Failure};
+use super::table::{Align, Cell, Colour, Table, printable, short, span, width};
+use super::{dot, terminal};
+use crate::admin::api::Verb;
+use crate::protocol::report::{AgreementReport, EdgeRow, NetworkReport, NodeRow, Status};
+
+/// Of a list of witnesses, a table's line names so many.
+const WITNESSES_NAMED: usize = 3;
+
+/// The verb's arguments.
+pub fn command() -> Command {
+    let about = "Show the network as this node knows it: exit 1 if a known node is down";
+    client_args::add(Command::new("network").about(about), &["table", "json", "dot"])
+}
+
+/// Asks, prints and judges.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    client_args::conclude(judge(matches))
+}
+
+/// Nodes, edges and agreement, for `kithd network` and the live picture of `kithd demo`.
+pub fn draw(report: &NetworkReport, colour: bool) -> String {
+    let names = Names::of(&report.nodes);
+    let mut table = Table::new(&[
+        ("NODE", Align::Left),
+        ("ID", Align::Left),
+        ("STATUS", Align::Left),
+        ("ADDRESS", Align::Left),
+        ("OUT", Align::Right),
+        ("IN", Align::Right),
+        ("ABOUT", Align::Left),
+    ]);
+    for node in &report.nodes {
+        let (word, hue) = status(node.status);
+        table.row([
+            (&node.label).into(),
+            short(&node.id).into(),
+            Cell::painted(word, hue),
+            node.address.to_string().into(),
+            node.edges_out.to_string().into(),
+            node.edges_in.to_string().into(),
+            about(node, &report.id, &names).into(),
+        ]);
+    }
+    let agreement = agreement(&report.agreement, &report.digest);
+    format!("{}\n{}\n{agreement}\n", table.draw(colour), edges(&report.edges, &names))
+}
+
+/// Who agrees, on what, how widely and how freshly, in a sentence.
+pub fn agreement(report: &AgreementReport, digest: &str) -> String {
+    format!(
+        "{} of {} nodes agree on view {}, radius {}, within the last {}",
+        report.agreeing,
+        report.live,
+        printable(short(digest)),
+        report.radius,
+        span(report.age_seconds)
+    )
+}
+
+fn judge(matches: &ArgMatches) -> Result<ExitCode, Failure> {
+    let report: NetworkReport =
+        client_args::show(matches, &Verb::Network, |report| match client_args::format(matches) {
+            "dot" => dot::draw(report),
+            _ => draw(report, terminal::colourful()),
+        })?;
+    let down = report.nodes.iter().any(|node| node.status == Status::Down);
+    Ok(if down { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn status(status: Status) -> (&'static str, Colour) {
+    match status {
+        Status::Up => ("up", Colour::Green),
+        Status::Suspect => ("suspect", Colour::Yellow),
+        Status::Down => ("down", Colour::Red),
+        Status::Left => ("left", Colour::Grey),
+    }
+}
+
+fn about(node: &NodeRow, teller: &str, names: &Names) -> String {
+    let mut words = Vec::new();
+    if node.id == teller {
+        words.push("this node".to_owned());
+    } else if !node.reachable {
+        words.push("never reached".to_owned());
+    }
+    if !node.witnesses.is_empty() {
+        let named: Vec<&str> = node.witnesses.iter().take(WITNESSES_NAMED).map(|id| names.get(id)).collect();
+        let more = match node.witnesses.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        words.push(format!("missed by {}{more}", named.join(", ")));
+    }
+    words.extend(node.tags.iter().map(|(key, value)| format!("{key}={value}")));
+    words.join("; ")
+}
+
+/// `tail → head, head`, a line a tail, in the order of the nodes.
+fn edges(edges: &[EdgeRow], names: &Names) -> String {
+    let mut by_tail: BTreeMap<(usize, &str), Vec<&str>> = BTreeMap::new();
+    for edge in edges {
+        by_tail.entry((names.place(&edge.tail), names.get(&edge.tail))).or_default().push(&edge.head);
+    }
+    let wide = by_tail.keys().map(|(_, tail)| width(tail)).max().unwrap_or(0);
+    let lines = by_tail.iter_mut().map(|((_, tail), heads)| {
+        heads.sort_by_key(|head| names.place(head));
+        let heads: Vec<&str> = heads.iter().map(|head| names.get(head)).collect();
+        format!("{tail:wide$} → {}\n", heads.join(", "))
+    });
+    match edges {
+        [] => "no edges\n".to_owned(),
+        _ => lines.collect(),
+    }
+}
+
+/// What to call a node in a list: its label, with its id where two share it, or the id alone if it is not known.
+struct Names<'a>(BTreeMap<&'a str, (usize, String)>);
+
+impl<'a> Names<'a> {
+    fn of(nodes: &'a [NodeRow]) -> Self {
+        let mut bearers: BTreeMap<&str, usize> = BTreeMap::new();
+        for node in nodes {
+            *bearers.entry(&node.label).or_default() += 1;
+        }
+        let name = |node: &NodeRow| match bearers.get(node.label.as_str()) {
+            Some(1) => printable(&node.label).into_owned(),
+            _ => printable(&format!("{} ({})", node.label, short(&node.id))).into_owned(),
+        };
+        Self(nodes.iter().enumerate().map(|(place, node)| (node.id.as_str(), (place, name(node)))).collect())
+    }
+
+    fn get<'b>(&'b self, id: &'b str) -> &'b str {
+        self.0.get(id).map_or_else(|| short(id), |(_, name)| name)
+    }
+
+    fn place(&self, id: &str) -> usize {
+        self.0.get(id).map_or(usize::MAX, |(place, _)| *place)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::protocol::report::SCHEMA;
+
+    /// The id of a test's node: one digit, 64 times.
+    fn id(digit: char) -> String {
+        digit.to_string().repeat(64)
+    }
+
+    /// Two nodes that are up, one that is missed, one that is down, one that left, and edges between them.
+    pub(in crate::cli) fn report() -> NetworkReport {
+        let node = |label: &str, digit, port, status, witnesses: &[char]| NodeRow {
+            id: id(digit),
+            label: label.to_owned(),
+            address: ([127, 0, 0, 1], port).into(),
+            tags: BTreeMap::new(),
+            status,
+            version: 3,
+            reachable: true,
+            edges_out: 1,
+            edges_in: 0,
+            witnesses: witnesses.iter().copied().map(id).collect(),
+        };
+        let edge = |tail, head| EdgeRow { tail: id(tail), head: id(head) };
+        let mut nodes = vec![
+            node("alpha", '1', 7100, Status::Up, &[]),
+            node("beta", '2', 7101, Status::Suspect, &['1']),
+            node("gamma", '3', 7102, Status::Down, &['1', '2', '5', '9']),
+            node("twin", '4', 7103, Status::Left, &[]),
+            node("twin", '5', 7104, Status::Up, &[]),
+        ];
+        nodes[4].reachable = false;
+        nodes[4].tags = [("rack".to_owned(), "a \"b\" \u{202e}\n".to_owned())].into();
+        NetworkReport {
+            schema: SCHEMA,
+            id: id('1'),
+            digest: "3f9a0c12".repeat(8),
+            agreement: AgreementReport {
+                agreeing: 2,
+                live: 3,
+                unanimous: false,
+                radius: 1,
+                age_seconds: 1.41,
+                since: "2026-11-21T09:23:05.042Z".to_owned(),
+            },
+            nodes,
+            edges: vec![edge('5', '1'), edge('2', '5'), edge('2', '1'), edge('1', '2'), edge('9', '1')],
+        }
+    }
+
+    #[test]
+    fn the_picture_tells_nodes_edges_and_agreement() {
+        assert_eq!(
+            draw(&report(), false),
+            "\
+NODE   ID        STATUS   ADDRESS         OUT  IN  ABOUT
+alpha  11111111  up       127.0.0.1:7100    1   0  this node
+beta   22222222  suspect  127.0.0.1:7101    1   0  missed by alpha
+gamma  33333333  down     127.0.0.1:7102    1   0  missed by alpha, beta, twin (55555555) and 1 more
+twin   44444444  left     127.0.0.1:7103    1   0
+twin   55555555  up       127.0.0.1:7104    1   0  never reached; rack=a \"b\" \\u{202e}\\u{a}
+
+alpha           → beta
+beta            → alpha, twin (55555555)
+twin (55555555) → alpha
+99999999        → alpha
+
+2 of 3 nodes agree on view 3f9a0c12, radius 1, within the last 1.4 s
+"
+        );
+    }
+
+    #[test]
+    fn colour_marks_the_status_and_nothing_else() {
+        let plain = draw(&report(), false);
+        let bright = draw(&report(), true);
+        assert!(bright.contains("\u{1b}[1;31mdown\u{1b}[0m     127.0.0.1:7102"));
+        let bare = ["\u{1b}[32m", "\u{1b}[33m", "\u{1b}[1;31m", "\u{1b}[2m", "\u{1b}[0m"];
+        assert_eq!(bare.iter().fold(bright, |text, code| text.replace(code, "")), plain);
+    }
+
+    #[test]
+    fn a_node_alone_has_no_edges() {
+        let report = NetworkReport { edges: Vec::new(), ..report() };
+        assert!(draw(&report, false).contains("\n\nno edges\n\n2 of 3"));
+    }
+}

@@ -1,0 +1,29 @@
+//! Standard output and error: data here, talk there, and neither of them a reason to panic.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+
+use super::table::printable;
+
+/// Writes data to standard output, at once and whole.
+pub fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes one line to standard error. If that is closed there is nobody left to tell.
+pub fn complain(message: &str) {
+    let _ = writeln!(io::stderr(), "kithd: {}", printable(message));
+}
+
+/// True if a person looks at standard output.
+pub fn watched() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// True if that person sees colours and has not asked for none (<https://no-color.org>).
+pub fn colourful() -> bool {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty());
+    watched() && set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
+}
