@@ -1,0 +1,267 @@
+//! The thread `admin`: lines in, calls to the desk, answers out, each in its turn.
+//!
+//! ```text
+//!  LineServer::wait ──▶ line ──▶ Turns ──▶ Verb::parse ──▶ Desk::handle(verb, reply)
+//!         ▲                                                            │
+//!       wake ◀──────────────── answers (one per call at work) ◀── reply.answer
+//! ```
+//!
+//! It never waits for an answer: a call that takes long holds up its own client and nobody else.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+
+use super::api::{AdminError, Answer, Verb};
+use super::desk::{Desk, Reply};
+use super::socket::{self, FileId, SocketError};
+use super::turns::{MAX_CALLS, MAX_WAITING, Turn, Turns};
+use crate::reactor::{ClientId, LineEvent, LineFault, LineServer, LineServerSettings, PollWaker};
+
+/// How long half a line or an unread answer may stay. Scripts on the same machine need milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The running admin socket. Dropping it takes the socket away, sends what was answered so far, and joins the thread.
+pub struct AdminServer {
+    path: PathBuf,
+    file: Option<FileId>,
+    waker: PollWaker,
+    /// Its end is the thread's.
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl AdminServer {
+    /// Takes the place at `path` (its directory is the caller's: [`socket::prepare_directory`]) and serves it.
+    ///
+    /// # Errors
+    /// A node answers there, something else lies there, or the system says no.
+    pub fn start(path: &Path, max_clients: usize, desk: Box<dyn Desk>) -> Result<Self, SocketError> {
+        socket::clear(path)?;
+        let failed = |error| SocketError::Failed(path.to_owned(), error);
+        let refusal = AdminError::negative("overloaded", "the node serves as many admin clients as it may: try again");
+        let refusal = Answer::Error(refusal).line();
+        let settings = LineServerSettings { max_clients, refusal, patience: PATIENCE };
+        let lines = LineServer::bind(path, settings).map_err(failed)?;
+        let (stop, stopped) = bounded(0);
+        // As many as there are calls at work: whoever answers never blocks.
+        let (sender, answers) = bounded(MAX_CALLS);
+        let waker = lines.waker();
+        let admin = Admin { lines, desk, turns: Turns::new(), sender, answers, stopped };
+        let mut server = Self { path: path.to_owned(), file: FileId::of(path), waker, stop: Some(stop), thread: None };
+        let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || admin.run()).map_err(failed)?;
+        server.thread = Some(thread);
+        Ok(server)
+    }
+}
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        if let Some(file) = self.file {
+            socket::remove(&self.path, file);
+        }
+        self.stop = None;
+        self.waker.wake();
+        let thread = self.thread.take().filter(|thread| thread.thread().id() != thread::current().id());
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the admin thread failed");
+        }
+    }
+}
+
+/// What the thread owns.
+struct Admin {
+    lines: LineServer,
+    desk: Box<dyn Desk>,
+    turns: Turns<ClientId>,
+    sender: Sender<(ClientId, Answer)>,
+    answers: Receiver<(ClientId, Answer)>,
+    stopped: Receiver<()>,
+}
+
+impl Admin {
+    fn run(mut self) {
+        while self.stopped.try_recv() != Err(TryRecvError::Disconnected) {
+            let events = match self.lines.wait() {
+                Ok(events) => events,
+                Err(error) => return log::error!("the admin socket is no longer served: {error}"),
+            };
+            for event in events {
+                self.take(event);
+                // At once, and not after all events: a desk that answers at once keeps up with any number of lines.
+                self.deliver();
+            }
+        }
+        self.deliver();
+    }
+
+    fn take(&mut self, event: LineEvent) {
+        match event {
+            LineEvent::Line { client, line } => {
+                let turn = self.turns.line(client, line);
+                self.serve(client, turn);
+            }
+            LineEvent::BadLine { client, why } => self.dismiss(
+                client,
+                match why {
+                    LineFault::TooLong => "a line has at most 2 MiB".to_owned(),
+                    LineFault::NotUtf8 => "a line is UTF-8".to_owned(),
+                    LineFault::Unfinished => format!("a line has to be finished within {} s", PATIENCE.as_secs()),
+                },
+            ),
+            LineEvent::Gone { client } => self.turns.gone(client),
+            LineEvent::Refused => log::warn!("an admin client was turned away: too many, or another user's"),
+            LineEvent::Woken => {}
+        }
+    }
+
+    /// Hands out what was answered, and lets the next line of those clients have its turn.
+    fn deliver(&mut self) {
+        while let Ok((client, answer)) = self.answers.try_recv() {
+            self.lines.send(client, &answer.line());
+            self.turns.answered(client);
+            let turn = self.turns.next(client);
+            self.serve(client, turn);
+        }
+    }
+
+    fn serve(&mut self, client: ClientId, turn: Turn) {
+        match turn {
+            Turn::Wait => {}
+            Turn::Flood => self.dismiss(client, format!("at most {MAX_WAITING} lines may wait for their answers")),
+            Turn::Overloaded => {
+                let busy = AdminError::negative("overloaded", "too many calls are at work: try again");
+                self.lines.send(client, &Answer::Error(busy).line());
+            }
+            Turn::Handle(line) => self.handle(client, &line),
+        }
+    }
+
+    fn handle(&mut self, client: ClientId, line: &str) {
+        let (sender, waker) = (self.sender.clone(), self.lines.waker());
+        let reply = Reply::new(move |answer| {
+            // Fails only once the thread has ended, and with it the client's connection.
+            if sender.try_send((client, answer)).is_ok() {
+                waker.wake();
+            }
+        });
+        match Verb::parse(line) {
+            Err(error) => reply.answer(Answer::Error(error)),
+            // A desk that panics drops the reply, and so answers it; the socket outlives it.
+            Ok(verb) => {
+                if catch_unwind(AssertUnwindSafe(|| self.desk.handle(verb, reply))).is_err() {
+                    log::error!("a call on the admin socket panicked");
+                }
+            }
+        }
+    }
+
+    /// A last word, then the end.
+    fn dismiss(&mut self, client: ClientId, why: String) {
+        self.lines.send(client, &Answer::Error(AdminError::usage(why)).line());
+        self.lines.close(client);
+        self.turns.gone(client);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::admin::client::Client;
+
+    fn serve(desk: impl FnMut(Verb, Reply) + Send + 'static) -> (TempDir, PathBuf, AdminServer) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(socket::NAME);
+        let server = AdminServer::start(&path, 2, Box::new(desk)).unwrap();
+        (dir, path, server)
+    }
+
+    /// Echoes `connect`'s address, keeps the reply of `leave` for later, panics at `forget`, and forgets the rest.
+    fn desk(kept: Sender<Reply>) -> impl FnMut(Verb, Reply) + Send {
+        move |verb, reply| match verb {
+            Verb::Connect { address } => reply.answer(Answer::ok(&address)),
+            Verb::Leave => kept.send(reply).unwrap(),
+            Verb::Forget { .. } => panic!("as the test wants it"),
+            _ => {}
+        }
+    }
+
+    fn echo(client: &mut Client, text: &str) -> String {
+        client.call(&Verb::Connect { address: text.to_owned() }).unwrap().get().to_owned()
+    }
+
+    #[test]
+    fn a_slow_call_holds_up_its_own_client_only() {
+        let (keep, kept) = bounded(1);
+        let (_dir, path, _server) = serve(desk(keep));
+        let mut slow = UnixStream::connect(&path).unwrap();
+        slow.write_all(b"{\"verb\":\"leave\"}\n{\"verb\":\"connect\",\"args\":{\"address\":\"second\"}}\n").unwrap();
+        let reply = kept.recv().unwrap();
+        assert_eq!(echo(&mut Client::connect(&path).unwrap(), "quick"), "\"quick\"");
+
+        thread::spawn(move || reply.answer(Answer::ok(&"first")));
+        let lines: Vec<_> = BufReader::new(slow).lines().take(2).map(Result::unwrap).collect();
+        assert_eq!(lines, [r#"{"ok":"first"}"#, r#"{"ok":"second"}"#]);
+    }
+
+    #[test]
+    fn a_desk_that_panics_or_forgets_answers_all_the_same() {
+        let (_dir, path, _server) = serve(desk(bounded(1).0));
+        let mut client = Client::connect(&path).unwrap();
+        for verb in [Verb::Forget { node: "x".to_owned() }, Verb::Status] {
+            assert_eq!(client.call(&verb).unwrap_err().exit, 70);
+        }
+        assert_eq!(echo(&mut client, "still here"), "\"still here\"");
+    }
+
+    #[test]
+    fn a_hundred_lines_at_once_are_fine_if_they_are_answered_at_once() {
+        let (_dir, path, _server) = serve(desk(bounded(1).0));
+        let mut client = UnixStream::connect(&path).unwrap();
+        client.write_all("{\"verb\":\"connect\",\"args\":{\"address\":\"x\"}}\n".repeat(100).as_bytes()).unwrap();
+        assert!(BufReader::new(client).lines().take(100).all(|line| line.unwrap() == r#"{"ok":"x"}"#));
+    }
+
+    #[test]
+    fn floods_bad_lines_and_one_client_too_many_are_told_why() {
+        let (keep, kept) = bounded(9);
+        let (_dir, path, _server) = serve(desk(keep));
+        let said = |bytes: &[u8]| {
+            let mut client = UnixStream::connect(&path).unwrap();
+            client.write_all(bytes).unwrap();
+            let mut said = String::new();
+            client.read_to_string(&mut said).unwrap();
+            said
+        };
+        assert!(said("{\"verb\":\"leave\"}\n".repeat(MAX_WAITING + 2).as_bytes()).contains("lines may wait"));
+        assert!(said(b"\xff\n").contains("UTF-8"));
+
+        let mut clients = [Client::connect(&path).unwrap(), Client::connect(&path).unwrap()];
+        clients.iter_mut().for_each(|client| drop(echo(client, "here")));
+        assert_eq!(Client::connect(&path).unwrap().call(&Verb::Status).unwrap_err().code, "overloaded");
+        drop(kept);
+    }
+
+    #[test]
+    fn its_end_delivers_what_was_answered_and_takes_the_socket_away() {
+        let (keep, kept) = bounded(1);
+        let (_dir, path, server) = serve(desk(keep));
+        assert!(matches!(AdminServer::start(&path, 2, Box::new(|_, _| {})), Err(SocketError::InUse(_))));
+        let mut client = UnixStream::connect(&path).unwrap();
+        client.write_all(b"{\"verb\":\"leave\"}\n").unwrap();
+        kept.recv().unwrap().answer(Answer::ok(&"bye"));
+        drop(server);
+        assert!(!path.exists());
+        let mut said = String::new();
+        client.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "{\"ok\":\"bye\"}\n");
+    }
+}
