@@ -11,4 +11,6 @@
 pub mod api;
 pub mod client;
 pub mod desk;
+pub mod server;
 pub mod socket;
+mod turns;

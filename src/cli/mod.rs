@@ -20,6 +20,7 @@ pub mod identity;
 pub mod leave;
 pub mod network;
 pub mod peers;
+pub mod run;
 pub mod status;
 pub mod table;
 pub mod terminal;
@@ -36,7 +37,7 @@ type Verb = (fn() -> Command, fn(&ArgMatches) -> ExitCode);
 
 /// All verbs, in the order in which help lists them. A new one is a file and a line here.
 const VERBS: &[Verb] = &[
-    // run, demo, simulate
+    (run::command, run::run),
     (config::command, config::run),
     (status::command, status::run),
     (peers::command, peers::run),

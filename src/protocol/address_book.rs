@@ -75,6 +75,7 @@ pub struct KnownAddress {
 #[derive(Debug)]
 pub struct AddressBook {
     known: BTreeMap<HostPort, Known>,
+    stamp: u64,
     max: usize,
     max_per_source: usize,
 }
@@ -82,7 +83,12 @@ pub struct AddressBook {
 impl AddressBook {
     /// Empty, with its bounds on addresses that never answered: in all, and per node that told of them.
     pub fn new(max: usize, max_per_source: usize) -> Self {
-        Self { known: BTreeMap::new(), max, max_per_source }
+        Self { known: BTreeMap::new(), stamp: 0, max, max_per_source }
+    }
+
+    /// Rises whenever there is something new to keep.
+    pub fn stamp(&self) -> u64 {
+        self.stamp
     }
 
     /// How many addresses are known.
@@ -174,10 +180,12 @@ impl AddressBook {
     /// Somebody is there.
     pub fn reached(&mut self, address: &HostPort, node: ControllerId, now: Time) {
         let known = self.entry(address.clone(), now);
+        let is_news = !known.reached || known.node != Some(node);
         known.under_way = false;
         known.reached = true;
         known.node = Some(node);
         known.heard = now;
+        self.stamp += u64::from(is_news);
     }
 
     /// The node at this address made contact by itself: no reason to wait any longer.

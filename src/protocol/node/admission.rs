@@ -255,8 +255,12 @@ impl Node {
 
     /// Other addresses for a node that found no room here, those that joined last first.
     fn hints(&mut self, for_whom: ControllerId) -> List<SocketAddr, MAX_HINTS> {
-        let mut known: Vec<_> =
-            self.view.up().filter(|(id, _)| **id != self.me && **id != for_whom).map(|(_, entry)| entry.record()).collect();
+        let mut known: Vec<_> = self
+            .view
+            .up()
+            .filter(|(id, _)| **id != self.me && **id != for_whom)
+            .map(|(_, entry)| entry.record())
+            .collect();
         known.sort_by_key(|record| std::cmp::Reverse(record.body.version));
         let recent: Vec<_> = known.iter().take(MAX_HINTS / 2).map(|record| record.body.address).collect();
         let mut rest: Vec<_> = known.iter().skip(MAX_HINTS / 2).map(|record| record.body.address).collect();
@@ -269,7 +273,14 @@ impl Node {
         hints
     }
 
-    fn introduced(&mut self, now: Now, peer: PeerId, record: &Verified<Record>, purpose: Purpose, actions: &mut Actions) {
+    fn introduced(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        record: &Verified<Record>,
+        purpose: Purpose,
+        actions: &mut Actions,
+    ) {
         if let Some(link) = self.links.get_mut(&peer) {
             link.node = Some(record.body.id);
             link.said = Some((record.body.label.clone(), record.body.address));

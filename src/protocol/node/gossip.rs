@@ -113,7 +113,8 @@ impl Node {
         let mut buckets = List::new();
         let mut entries: Vec<EntryHash> = Vec::new();
         for bucket in differ {
-            let inside = self.view.states().filter(|(short, _)| short.0[0] == bucket).map(|(id, hash)| EntryHash(id, hash));
+            let inside =
+                self.view.states().filter(|(short, _)| short.0[0] == bucket).map(|(id, hash)| EntryHash(id, hash));
             let inside: Vec<_> = inside.collect();
             if entries.len() + inside.len() > MAX_ENTRIES || buckets.push(bucket).is_err() {
                 // The rest differs still, and is compared next time.
@@ -134,7 +135,8 @@ impl Node {
             .map(|(short, hash)| EntryHash(short, hash))
             .collect();
         let theirs: BTreeSet<EntryHash> = theirs.iter().copied().collect();
-        let owed: Vec<_> = mine.difference(&theirs).filter_map(|EntryHash(short, _)| self.view.resolve(short)).collect();
+        let owed: Vec<_> =
+            mine.difference(&theirs).filter_map(|EntryHash(short, _)| self.view.resolve(short)).collect();
         if let Some(link) = self.links.get_mut(&peer) {
             link.owed.extend(owed);
             link.want.extend(theirs.difference(&mine).map(|EntryHash(short, _)| *short));
@@ -145,8 +147,12 @@ impl Node {
     /// Hands every link what the feed has for it.
     pub(super) fn flush(&mut self, now: Now, actions: &mut Actions) {
         self.feed.flushed(now.mono);
-        let behind: Vec<PeerId> =
-            self.links.iter().filter(|(peer, link)| link.is_edge() && self.feed.is_behind(**peer)).map(|(p, _)| *p).collect();
+        let behind: Vec<PeerId> = self
+            .links
+            .iter()
+            .filter(|(peer, link)| link.is_edge() && self.feed.is_behind(**peer))
+            .map(|(p, _)| *p)
+            .collect();
         for peer in behind {
             match self.feed.take(peer) {
                 Behind::Entries(ids) => {
@@ -156,7 +162,9 @@ impl Node {
                     self.send_news(peer, actions);
                 }
                 // Only a tail can compare; a head's tail sees the digests differ and does.
-                Behind::Lost if self.links.get(&peer).is_some_and(Link::is_outgoing_edge) => self.sync(now, peer, actions),
+                Behind::Lost if self.links.get(&peer).is_some_and(Link::is_outgoing_edge) => {
+                    self.sync(now, peer, actions)
+                }
                 Behind::Lost => self.count_dropped(Reason::Overloaded),
             }
         }
@@ -231,7 +239,9 @@ impl Node {
         while let Some(id) = link.owed.pop_first() {
             let items = items_of(&self.view, &id);
             let size: usize = items.iter().map(encoded_len).sum();
-            if size > room || news.items.len() + items.len() > List::<Item, { crate::protocol::message::MAX_ITEMS }>::MAX {
+            if size > room
+                || news.items.len() + items.len() > List::<Item, { crate::protocol::message::MAX_ITEMS }>::MAX
+            {
                 link.owed.insert(id);
                 break;
             }
@@ -271,6 +281,7 @@ impl Node {
         actions: &mut Actions,
     ) {
         let Some(entry) = self.view.get(&id) else { return };
+        self.joined += u64::from(before.is_none());
         if id == self.me {
             if entry.is_suspected() || !entry.certificate().is_empty() || entry.standing() != self.own_standing() {
                 self.publisher.hurry();

@@ -74,23 +74,29 @@ impl Node {
     }
 
     /// The resolver has answered: dial what it found, or wait.
-    pub(super) fn resolved(&mut self, now: Now, address: HostPort, found: Vec<SocketAddr>) {
+    pub(super) fn resolved(&mut self, now: Now, address: HostPort, found: Vec<SocketAddr>, actions: &mut Actions) {
+        let first = found.first().copied();
         if found.is_empty() {
             self.book.failed(&address, Duration::ZERO, now.mono, &mut self.rng);
             self.count_refused(Reason::NameNotResolved);
         } else {
             self.book.set_resolved(&address, found);
         }
+        for ticket in self.waiting_for_names.remove(&address).unwrap_or_default() {
+            match first {
+                Some(_) => self.connect_for_user(now, address.clone(), ticket, actions),
+                None => actions.push(Action::Connected(ticket, Outcome::Failed(Reason::NameNotResolved))),
+            }
+        }
         self.stir(now);
     }
 
     /// The user wants an edge: dialled at once, whatever the backoff says, but not to this node itself.
     pub(super) fn connect_for_user(&mut self, now: Now, address: HostPort, ticket: Ticket, actions: &mut Actions) {
-        let Some(resolved) = self.book.resolved(&address).or(match &address {
-            HostPort::Ip(address) => Some(*address),
-            HostPort::Name { .. } => None,
-        }) else {
-            return actions.push(Action::Connected(ticket, Outcome::Failed(Reason::NameNotResolved)));
+        let Some(resolved) = self.book.resolved(&address) else {
+            self.book.begin(&address, now.mono);
+            self.waiting_for_names.entry(address.clone()).or_default().push(ticket);
+            return actions.push(Action::Resolve(address));
         };
         let linked = self.links.values().filter(|link| link.is_outgoing_edge()).find(|link| {
             link.address == resolved || link.said.as_ref().is_some_and(|(_, advertised)| *advertised == resolved)
@@ -199,9 +205,10 @@ impl Node {
     }
 
     fn dial_down(&mut self, tick: &mut Tick, actions: &mut Actions) {
-        let gone = self.view.iter().filter(|(id, entry)| {
-            **id != self.me && entry.record().body.state == RecordState::Up && !entry.is_up()
-        });
+        let gone = self
+            .view
+            .iter()
+            .filter(|(id, entry)| **id != self.me && entry.record().body.state == RecordState::Up && !entry.is_up());
         let gone: Vec<_> = gone.map(|(id, entry)| (*id, entry.record().body.address)).collect();
         for (id, address) in gone {
             if !self.links.values().any(|link| link.node == Some(id)) {

@@ -201,12 +201,14 @@ pub struct Node {
     beaten: (Hash, usize),
     beat_due: Option<Time>,
     dial_backs: Vec<ControllerId>,
+    waiting_for_names: BTreeMap<HostPort, Vec<Ticket>>,
     idle_due: Option<Time>,
     last_idle: Time,
     settled: bool,
     refused: BTreeMap<Reason, u64>,
     dropped: BTreeMap<Reason, u64>,
     timed_out: u64,
+    joined: u64,
     warnings: BTreeMap<&'static str, String>,
 }
 
@@ -258,12 +260,14 @@ impl Node {
             beaten: (Hash([0; 32]), 0),
             beat_due: None,
             dial_backs: Vec::new(),
+            waiting_for_names: BTreeMap::new(),
             idle_due: Some(now.mono),
             last_idle: Time::ZERO,
             settled: false,
             refused: BTreeMap::new(),
             dropped: BTreeMap::new(),
             timed_out: 0,
+            joined: 0,
             warnings: BTreeMap::new(),
             settings,
         };
@@ -277,7 +281,7 @@ impl Node {
     pub fn handle(&mut self, now: Now, input: Input, actions: &mut Actions) {
         match input {
             Input::Peer(peer, event) => self.peer_event(now, peer, event, actions),
-            Input::Resolved(address, found) => self.resolved(now, address, found),
+            Input::Resolved(address, found) => self.resolved(now, address, found, actions),
             Input::Connect(address, ticket) => self.connect_for_user(now, address, ticket, actions),
             Input::Disconnect(peers) => {
                 actions.extend(peers.into_iter().map(|peer| Action::Command(peer, Command::Close(Reason::Local))));
@@ -316,7 +320,19 @@ impl Node {
 
     /// What to keep over a restart.
     pub fn memory(&self) -> Memory {
-        Memory { version: self.version, addresses: self.book.worth_keeping() }
+        let mut addresses = self.book.worth_keeping();
+        for (id, entry) in self.view.up().filter(|(id, _)| **id != self.me) {
+            let address = entry.record().body.address.to_string();
+            if !addresses.iter().any(|kept| kept.address == address) {
+                addresses.push(KnownAddress { address, node: Some(id.hex()) });
+            }
+        }
+        Memory { version: self.version, addresses }
+    }
+
+    /// Changes whenever [`Node::memory`] has something new that is worth writing.
+    pub fn memory_stamp(&self) -> u64 {
+        self.book.stamp() + self.joined
     }
 
     /// True once all neighbours have this node's farewell, or there is none.
@@ -334,6 +350,11 @@ impl Node {
             exact
         };
         found.into_iter().map(|(id, _)| *id).collect()
+    }
+
+    /// The label of a node in the view.
+    pub fn label_of(&self, id: &ControllerId) -> Option<&Label> {
+        Some(&self.view.get(id)?.record().body.label)
     }
 
     /// The open connections with a node.
@@ -362,6 +383,11 @@ impl Node {
             Some(text) => self.warnings.insert(about, text),
             None => self.warnings.remove(about),
         };
+    }
+
+    /// True if there is a warning under this name.
+    pub fn has_warning(&self, about: &'static str) -> bool {
+        self.warnings.contains_key(about)
     }
 
     /// What is known of a node's life, as shown.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::link::{ClosedPeer, Link, Phase};
 use super::Node;
+use super::link::{ClosedPeer, Link, Phase};
 use crate::protocol::identity::{Label, PeerId};
 use crate::protocol::reason::Reason;
 use crate::protocol::report::{
@@ -53,14 +53,18 @@ impl Node {
 
     /// One row per open connection; traffic is the driver's to fill in.
     pub fn peer_rows(&self, now: Now) -> Vec<PeerRow> {
-        self.links.iter().map(|(peer, link)| row(*peer, link, link.phase.name(), now.wall_at(link.since), None)).collect()
+        self.links
+            .iter()
+            .map(|(peer, link)| row(*peer, link, link.phase.name(), now.wall_at(link.since), None))
+            .collect()
     }
 
     /// The same for closed connections, oldest first.
     pub fn closed_rows(&self, now: Now) -> Vec<PeerRow> {
-        let rows = self.closed.iter().map(|ClosedPeer { peer, link, at, reason }| {
-            row(*peer, link, "closed", now.wall_at(*at), Some(*reason))
-        });
+        let rows = self
+            .closed
+            .iter()
+            .map(|ClosedPeer { peer, link, at, reason }| row(*peer, link, "closed", now.wall_at(*at), Some(*reason)));
         rows.collect()
     }
 

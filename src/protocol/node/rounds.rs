@@ -62,8 +62,12 @@ impl Node {
 
     /// Edges came or went: the record follows when they have settled.
     pub(super) fn heads_changed(&mut self, now: Now) {
-        let heads: BTreeSet<ShortId> =
-            self.links.values().filter(|link| link.is_outgoing_edge()).filter_map(|link| Some(link.node?.short())).collect();
+        let heads: BTreeSet<ShortId> = self
+            .links
+            .values()
+            .filter(|link| link.is_outgoing_edge())
+            .filter_map(|link| Some(link.node?.short()))
+            .collect();
         // What the record has no room for is no part of the graph: only a user's own `connect`s exceed it.
         let heads = heads.into_iter().take(List::<ShortId, { crate::protocol::record::MAX_EDGES }>::MAX).collect();
         self.publisher.observe(heads, now.mono);

@@ -1,0 +1,164 @@
+//! `kithd run`: a node in the foreground, until a signal or `kithd leave` ends it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use clap::{ArgMatches, Command};
+use parking_lot::Mutex;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::{Handle, Signals};
+use simplelog::{ConfigBuilder, LevelFilter, ThreadLogMode, WriteLogger};
+
+use super::{INTERNAL, NOT_STARTED, USAGE, fail, flags, terminal};
+use crate::config::{Config, Log};
+use crate::{End, Node};
+
+/// The signals thread only passes signals on.
+const STACK: usize = 64 * 1024;
+
+/// The verb and its flags.
+pub fn command() -> Command {
+    flags::run_args(Command::new("run").about("Run a node in the foreground, until SIGINT, SIGTERM or 'kithd leave'"))
+}
+
+/// Runs the verb.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    let config = match flags::load(matches) {
+        Ok(loaded) => loaded.config,
+        Err(error) => return fail(USAGE, error),
+    };
+    let log = match start_log(&config.log) {
+        Ok(log) => log,
+        Err(error) => return fail(NOT_STARTED, error),
+    };
+    let node = match Node::start(config.clone()) {
+        Ok(node) => Arc::new(node),
+        Err(error) => return fail(if error.is_usage() { USAGE } else { NOT_STARTED }, error),
+    };
+    let signals = match Signalling::start(&node, log) {
+        Ok(signals) => signals,
+        Err(error) => return fail(NOT_STARTED, format!("cannot wait for signals: {error}")),
+    };
+    if let Err(error) = say_ready(&node, &config) {
+        log::warn!("nobody reads the ready line: {error}");
+    }
+    let end = node.wait();
+    signals.stop();
+    if let Some(node) = Arc::into_inner(node) {
+        node.shutdown();
+    }
+    match end {
+        End::Wanted => ExitCode::SUCCESS,
+        End::Fatal(reason) => fail(NOT_STARTED, format!("the node has to end: {reason}: see the log")),
+        End::Panicked(thread) => fail(INTERNAL, format!("the thread {thread} has failed: see the log")),
+    }
+}
+
+/// The one line on stdout by which a supervisor or a script knows that the node serves.
+fn say_ready(node: &Node, config: &Config) -> io::Result<()> {
+    let identity = node.identity();
+    let listen: Vec<String> = node.addresses().iter().map(ToString::to_string).collect();
+    let socket = config.node.socket_path();
+    terminal::say(&format!(
+        "kithd ready id={} label={} listen={} socket={}\n",
+        identity.id,
+        identity.label,
+        listen.join(","),
+        socket.display()
+    ))
+}
+
+/// The thread `signals`: a signal becomes a word to the node.
+struct Signalling {
+    handle: Handle,
+    thread: JoinHandle<()>,
+}
+
+impl Signalling {
+    fn start(node: &Arc<Node>, log: LogFile) -> io::Result<Self> {
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
+        let (handle, stopper, dumper) = (signals.handle(), node.stopper(), Arc::downgrade(node));
+        let run = move || {
+            for signal in signals.forever() {
+                match signal {
+                    SIGHUP => log.reopen(),
+                    SIGUSR1 => {
+                        if let Some(node) = dumper.upgrade() {
+                            node.dump();
+                        }
+                    }
+                    // Full means that the node ends already.
+                    _ => drop(stopper.try_send(End::Wanted)),
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("signals".into()).stack_size(STACK).spawn(run)?;
+        Ok(Self { handle, thread })
+    }
+
+    fn stop(self) {
+        self.handle.close();
+        // Its panic would have been told by the hook.
+        let _ = self.thread.join();
+    }
+}
+
+/// Where log lines go: stderr, or a file that can be opened anew after it was rotated.
+#[derive(Clone)]
+struct LogFile {
+    inner: Arc<Mutex<Option<File>>>,
+    config: Log,
+}
+
+impl LogFile {
+    fn reopen(&self) {
+        let Some(path) = &self.config.file else { return };
+        match open(path) {
+            Ok(file) => *self.inner.lock() = Some(file),
+            Err(error) => log::error!("the log file {} cannot be opened anew: {error}", path.display()),
+        }
+        log::info!("the log was opened anew; changes of the configuration need a restart");
+    }
+}
+
+impl Write for LogFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match &mut *self.inner.lock() {
+            Some(file) => file.write(line),
+            None => io::stderr().write(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn start_log(log: &Log) -> Result<LogFile, String> {
+    let file = match &log.file {
+        Some(path) => Some(open(path).map_err(|error| {
+            format!("the log file {} cannot be opened: {error}: choose another with --log-file", path.display())
+        })?),
+        None => None,
+    };
+    let writer = LogFile { inner: Arc::new(Mutex::new(file)), config: log.clone() };
+    let config = ConfigBuilder::new()
+        .set_time_format_rfc3339()
+        .set_thread_level(LevelFilter::Error)
+        .set_thread_mode(ThreadLogMode::Names)
+        .set_target_level(LevelFilter::Off)
+        .set_location_level(LevelFilter::Off)
+        .add_filter_allow_str("kithd")
+        .build();
+    // A second logger in one process: the first one stays.
+    let _ = WriteLogger::init(log.level, config, writer.clone());
+    Ok(writer)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}

@@ -1,0 +1,39 @@
+//! The one clock of a node: the monotonic time that the thinking is given, and the wall clock for what is shown.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::protocol::time::{Now, Time};
+
+/// Counts from the node's start.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// Starts now, a little after zero, so that a deadline in the past can be told from none.
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// The monotonic moment.
+    pub fn time(&self) -> Time {
+        Time::ZERO + Duration::from_secs(1) + self.start.elapsed()
+    }
+
+    /// Both clocks. A wall clock before 1970 reads as 1970.
+    pub fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono: self.time(), wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    /// How long until a moment: zero if it has passed.
+    pub fn until(&self, moment: Time) -> Duration {
+        moment.since(self.time())
+    }
+
+    /// Since the node's start.
+    pub fn uptime(&self) -> Duration {
+        self.start.elapsed()
+    }
+}

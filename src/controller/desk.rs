@@ -1,0 +1,130 @@
+//! Answers the admin socket's calls from the controller's data. It runs on the thread `admin`: what takes time keeps its
+//! reply, and another thread answers.
+
+use std::sync::Arc;
+
+use super::monitor_status;
+use super::registry::{End, IdleCall, Registry, StatusCall};
+use crate::admin::api::{AdminError, Answer, Verb};
+use crate::admin::desk::{Desk, Reply};
+use crate::protocol::address::HostPort;
+use crate::protocol::identity::{ControllerId, PeerId};
+use crate::protocol::node::{Input, Outcome};
+use crate::protocol::report::{ConnectReport, DisconnectReport, IdentityReport, SCHEMA, Status};
+
+/// The node's desk.
+pub struct NodeDesk {
+    registry: Arc<Registry>,
+    identity: IdentityReport,
+}
+
+impl NodeDesk {
+    /// For a node of this identity.
+    pub fn new(registry: Arc<Registry>, identity: IdentityReport) -> Self {
+        Self { registry, identity }
+    }
+
+    fn connect(&self, text: String, reply: Reply) {
+        let address: HostPort = match text.parse() {
+            Ok(address) => address,
+            Err(why) => return reply.answer(Answer::Error(AdminError::usage(format!("connect {text:?}: {why}")))),
+        };
+        let answer = move |outcome| reply.answer(Answer::ok(&connect_report(text, outcome)));
+        // If the loop has ended, the call is dropped and answers for itself.
+        let _ = self.registry.lines().idle.try_send(IdleCall::Connect(address, Box::new(answer)));
+    }
+
+    fn disconnect(&self, target: &str) -> Answer {
+        let by_number = target.parse().ok().map(PeerId);
+        let peers = self.registry.read(|node, _| match by_number.filter(|peer| node.link(*peer).is_some()) {
+            Some(peer) => Ok(vec![peer]),
+            None => one_of(node.find(target), target).map(|id| node.links_with(&id)),
+        });
+        match peers {
+            Err(error) => Answer::Error(error),
+            Ok(peers) if peers.is_empty() => Answer::Error(AdminError::negative(
+                "not-connected",
+                format!("there is no connection with {target}: see 'kithd peers'"),
+            )),
+            Ok(peers) => {
+                let report = DisconnectReport { schema: SCHEMA, closed: peers.iter().map(|peer| peer.0).collect() };
+                self.registry.handle(Input::Disconnect(peers));
+                Answer::ok(&report)
+            }
+        }
+    }
+
+    fn forget(&self, text: &str) -> Answer {
+        let found = self.registry.read(|node, _| {
+            let id = one_of(node.find(text), text)?;
+            let label = node.label_of(&id).map(|label| label.to_string()).unwrap_or_default();
+            Ok((id, node.status(&id), label))
+        });
+        match found {
+            Err(error) => Answer::Error(error),
+            Ok((id, Some(Status::Down | Status::Left), label)) => {
+                self.registry.handle(Input::Forget(id));
+                Answer::ok(&IdentityReport { schema: SCHEMA, id: id.hex(), label })
+            }
+            Ok((id, _, label)) => Answer::Error(AdminError::negative(
+                "not-down",
+                format!(
+                    "node {label} ({}) is up: only a node that is down or has left can be forgotten",
+                    &id.hex()[..8]
+                ),
+            )),
+        }
+    }
+}
+
+impl Desk for NodeDesk {
+    fn handle(&mut self, verb: Verb, reply: Reply) {
+        match verb {
+            Verb::Status => {
+                let answer = move |report| reply.answer(Answer::ok(&report));
+                let _ = self.registry.lines().status.try_send(StatusCall::Report(Box::new(answer)));
+            }
+            Verb::Peers { all } => reply.answer(Answer::ok(&monitor_status::peers(&self.registry, all))),
+            Verb::Network => {
+                let report = self.registry.read(|node, now| node.network_report(now));
+                reply.answer(Answer::ok(&report));
+            }
+            Verb::Connect { address } => self.connect(address, reply),
+            Verb::Disconnect { target } => reply.answer(self.disconnect(&target)),
+            Verb::Forget { node } => reply.answer(self.forget(&node)),
+            Verb::Identity => reply.answer(Answer::ok(&self.identity)),
+            Verb::Leave => {
+                reply.answer(Answer::ok(&self.identity));
+                let _ = self.registry.lines().end.try_send(End::Wanted);
+            }
+        }
+    }
+}
+
+/// The one node that was meant.
+fn one_of(found: Vec<ControllerId>, text: &str) -> Result<ControllerId, AdminError> {
+    match found.as_slice() {
+        [id] => Ok(*id),
+        [] => Err(AdminError::negative("unknown-node", format!("no node is called {text:?}: see 'kithd network'"))),
+        several => Err(AdminError::negative(
+            "ambiguous-node",
+            format!("{} nodes are called {text:?}: give more of the id, see 'kithd network'", several.len()),
+        )),
+    }
+}
+
+fn connect_report(address: String, outcome: Outcome) -> ConnectReport {
+    let (outcome, id, label, reason) = match outcome {
+        Outcome::Edge(id, label, false) => ("connected", Some(id), Some(label), None),
+        Outcome::Edge(id, label, true) => ("already-connected", Some(id), Some(label), None),
+        Outcome::Failed(reason) => ("failed", None, None, Some(reason)),
+    };
+    ConnectReport {
+        schema: SCHEMA,
+        address,
+        outcome: outcome.to_owned(),
+        id: id.map(|id| id.hex()),
+        label: label.map(|label| label.to_string()),
+        reason,
+    }
+}

@@ -1,0 +1,47 @@
+//! The listen loop, `ctl-listen`: accepts, asks the node whether there is room, creates the peer and spawns its main loop.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::registry::Registry;
+use crate::protocol::heartbeat::Side;
+use crate::protocol::peer_state::Command;
+use crate::protocol::reason::Reason;
+use crate::reactor::{Accepted, Acceptor};
+
+/// Without descriptors nothing can be accepted until somebody closes one.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs until the acceptor's waker is used.
+pub fn run(registry: &Arc<Registry>, mut acceptor: Acceptor) {
+    let mut exhausted = false;
+    loop {
+        let accepted = acceptor.accept(None);
+        registry.around.wakeups.fetch_add(1, Ordering::Relaxed);
+        match accepted {
+            Accepted::Connection(stream, from) => {
+                exhausted = false;
+                match registry.think(|node, now, _| node.accepted(now, from)) {
+                    Ok(peer) => registry.start_peer(peer, Side::Head, Some(stream), Command::Accept),
+                    Err(reason) => log::debug!("a connection from {from} is refused: {reason}"),
+                }
+            }
+            Accepted::Exhausted(error) => {
+                if !exhausted {
+                    log_exhaustion(&error);
+                }
+                exhausted = true;
+                registry.think(|node, _, _| node.count_refused(Reason::Overloaded));
+                acceptor.pause(PAUSE);
+            }
+            Accepted::TimedOut => {}
+            Accepted::Woken => return,
+        }
+    }
+}
+
+fn log_exhaustion(error: &io::Error) {
+    log::warn!("cannot accept connections: {error}: raise the limit of open files; trying again every 100 ms");
+}

@@ -1,0 +1,78 @@
+//! The main loop, `ctl-main`: the events of all peers, one pure call each. It owns the peers' threads and joins them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, select};
+
+use super::registry::{Call, Registry};
+use crate::peer::main_loop::Checked;
+use crate::protocol::identity::PeerId;
+use crate::protocol::node::Input;
+use crate::protocol::peer_state::PeerEvent;
+
+/// The loop's own: threads to join.
+struct Threads {
+    running: BTreeMap<PeerId, JoinHandle<()>>,
+    /// Peers whose last event came before their thread's handle did.
+    ended: BTreeSet<PeerId>,
+}
+
+/// Runs until it is told to stop and the last peer has ended.
+pub fn run(registry: &Arc<Registry>, events: &Receiver<(PeerId, Checked)>, calls: &Receiver<Call>) {
+    let mut threads = Threads { running: BTreeMap::new(), ended: BTreeSet::new() };
+    let mut stopping = false;
+    while !(stopping && threads.running.is_empty()) {
+        select! {
+            recv(events) -> event => {
+                if let Ok((peer, event)) = event {
+                    one_event(registry, &mut threads, peer, event);
+                }
+            }
+            recv(calls) -> call => match call {
+                Ok(Call::Started(peer, thread)) => threads.started(peer, thread),
+                Ok(Call::Resolved(address, found)) => registry.handle(Input::Resolved(address, found)),
+                Ok(Call::Stop) | Err(_) => stopping = true,
+            },
+        }
+        registry.around.wakeups.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn one_event(registry: &Arc<Registry>, threads: &mut Threads, peer: PeerId, event: Checked) {
+    let last = matches!(event, PeerEvent::Closed { .. });
+    if let PeerEvent::Closed { reason, .. } = &event {
+        log::debug!("peer {peer} closed: {reason}");
+        registry.part(peer);
+    }
+    registry.handle(Input::Peer(peer, event));
+    if last {
+        threads.ended(peer);
+    }
+}
+
+impl Threads {
+    fn started(&mut self, peer: PeerId, thread: JoinHandle<()>) {
+        if self.ended.remove(&peer) {
+            join(peer, thread);
+        } else {
+            self.running.insert(peer, thread);
+        }
+    }
+
+    /// After its last event a peer does nothing that waits: joining it is short.
+    fn ended(&mut self, peer: PeerId) {
+        match self.running.remove(&peer) {
+            Some(thread) => join(peer, thread),
+            None => drop(self.ended.insert(peer)),
+        }
+    }
+}
+
+fn join(peer: PeerId, thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        log::error!("the thread of peer {peer} has panicked");
+    }
+}

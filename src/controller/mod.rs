@@ -1,0 +1,28 @@
+//! The network controller: the node's threads around the pure thinking.
+//!
+//! ```text
+//!   ctl-listen ──┐  accepted                                                  ┌──▶ peer-1, peer-2, …
+//!   ctl-idle ────┤  dialled        ┌──────────── registry ────────────┐       │    commands, never waiting
+//!   peers ───────┼─ events ──▶ ctl-main ──▶ protocol::Node ──▶ actions ───────┘
+//!   ctl-discovery┘  ticks          └─ one lock, one pure call ────────┘
+//!   ctl-status      reads a report, writes files
+//! ```
+//!
+//! Each loop is a thread that blocks in the operating system until it has something to do. The registry's lock is held
+//! for one pure call, never across a send, a join or I/O; what the call wants done is done after it.
+
+pub mod desk;
+mod listen;
+mod main_loop;
+mod monitor_idle;
+mod monitor_status;
+mod network_discovery;
+pub mod node;
+mod registry;
+mod resolver;
+mod start_error;
+pub mod state_dir;
+mod threads;
+
+pub use registry::End;
+pub use start_error::StartError;

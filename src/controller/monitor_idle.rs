@@ -1,0 +1,35 @@
+//! Monitor idle, `ctl-idle`: on a tick or a wake-up it analyses the list of addresses, and where the conditions are met it
+//! creates a peer, spawns its main loop and sends it `Connect`. The conditions: `protocol/node/idle.rs`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::registry::{IdleCall, Registry};
+use crate::protocol::node::Input;
+
+/// Runs until it is told to stop. While there is nobody to dial it does not wake up.
+pub fn run(registry: &Arc<Registry>, calls: &Receiver<IdleCall>) {
+    loop {
+        let call = match registry.idle_sleeps_until() {
+            Some(moment) => match calls.recv_timeout(registry.around.clock.until(moment)) {
+                Err(RecvTimeoutError::Timeout) => IdleCall::Wake,
+                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(call) => call,
+            },
+            None => calls.recv().unwrap_or(IdleCall::Stop),
+        };
+        registry.around.wakeups.fetch_add(1, Ordering::Relaxed);
+        match call {
+            IdleCall::Stop => return,
+            IdleCall::Connect(address, answer) => registry.connect(address, answer),
+            // Dialling is the registry's to carry out, on this thread: `Registry::start_peer`.
+            IdleCall::Wake => {
+                if registry.idle_sleeps_until().is_some_and(|due| due <= registry.around.clock.time()) {
+                    registry.handle(Input::Idle);
+                }
+            }
+        }
+    }
+}

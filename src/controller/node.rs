@@ -1,0 +1,361 @@
+//! A running node: what a program holds, and all that the daemon uses.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use parking_lot::Mutex;
+
+use super::desk::NodeDesk;
+use super::monitor_status::{self, About, MonitorStatus};
+use super::registry::{Call, End, IdleCall, Lines, Registry, StatusCall};
+use super::start_error::StartError;
+use super::state_dir::StateDir;
+use super::{listen, main_loop, monitor_idle, network_discovery, resolver, threads};
+use crate::admin::server::AdminServer;
+use crate::admin::socket::prepare_directory;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::peer::Budget;
+use crate::peer::main_loop::{Checked, Surroundings};
+use crate::protocol::address::HostPort;
+use crate::protocol::identity::{ControllerId, PeerId};
+use crate::protocol::node::{Input, Node as Thinking, Notice, Outcome, Settings};
+use crate::protocol::peer_state::PeerTimes;
+use crate::protocol::reason::Reason;
+use crate::protocol::record::{NetworkId, Signer};
+use crate::protocol::report::{IdentityReport, NetworkReport, PeersReport, Report, SCHEMA};
+use crate::reactor::{Acceptor, PollWaker, Reactor, ReactorSettings};
+use crate::secure::door::Door;
+
+/// Events of all peers that wait for ctl-main; then peers wait, their sockets are not read, and remotes wait.
+const MAX_EVENTS: usize = 256;
+/// Calls that wait for a loop: users' verbs and wake-ups, which share one place.
+const MAX_CALLS: usize = 64;
+/// For the neighbours' acknowledgements of a farewell.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// For the peers to say goodbye and end.
+const GOODBYES: Duration = Duration::from_millis(300);
+/// For the resolver, whose question to the system cannot be taken back.
+const RESOLVER: Duration = Duration::from_millis(50);
+
+/// A node of the network, running in this process on threads of its own.
+///
+/// Dropping it takes leave of the network and joins its threads, as [`Node::shutdown`] does.
+pub struct Node {
+    registry: Arc<Registry>,
+    reactor: Option<Reactor>,
+    admin: Option<AdminServer>,
+    acceptor: PollWaker,
+    threads: Vec<JoinHandle<()>>,
+    main: Option<JoinHandle<()>>,
+    resolver: Option<(JoinHandle<()>, Receiver<()>)>,
+    ended: Receiver<End>,
+    id: ControllerId,
+    about: Arc<About>,
+    is_over: bool,
+}
+
+/// What the loops wait on, made before they start.
+struct Inlets {
+    events: Receiver<(PeerId, Checked)>,
+    main: Receiver<Call>,
+    idle: Receiver<IdleCall>,
+    discovery: Receiver<bool>,
+    status: Receiver<StatusCall>,
+    resolver: Receiver<Option<HostPort>>,
+}
+
+impl Node {
+    /// Starts a node: opens its state directory, listens, and begins to look for others.
+    ///
+    /// # Errors
+    /// [`StartError`], one line with its cure; nothing is left running then.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        config.check().map_err(StartError::Config)?;
+        if let Some(address) = config.listen.exposed() {
+            return Err(StartError::Exposed(address));
+        }
+        prepare_directory(&config.node.state_dir)?;
+        let state = StateDir::open(&config.node.state_dir)?;
+        let identity = state.identity()?;
+        let (memory, damage) = state.load();
+        let listened = Acceptor::bind(&config.listen.addresses);
+        let acceptor = listened.map_err(|(address, error)| StartError::Listen(address, error))?;
+        let clock = Clock::start();
+        let wakeups = Arc::new(AtomicU64::new(0));
+        let frame_timeout = config.limits.frame_timeout;
+        let reactor = Reactor::start(ReactorSettings { frame_timeout, wakeups: Arc::clone(&wakeups) })?;
+        let about = Arc::new(about(&config, acceptor.local_addrs()));
+
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()))?;
+        let settings = settings(&config, about.advertise);
+        let id = identity.id();
+        let network = settings.network;
+        let mut thinking = Thinking::new(settings, Box::new(identity), &memory, u64::from_le_bytes(seed), clock.now());
+        if let Some(damage) = damage {
+            log::warn!("{damage}");
+            thinking.warn("known-addresses", Some(damage));
+        }
+        let (lines, inlets, ended, events) = channels();
+        let around = Surroundings {
+            clock,
+            reactor: reactor.handle(),
+            door: Arc::new(Door::new(network)),
+            claim: Arc::new(Mutex::new(thinking.claim(clock.now()))),
+            budget: Arc::new(Budget::new(config.limits.max_queued_total)),
+            max_queued: config.limits.max_queued,
+            times: times(&config),
+            wakeups,
+            answered: Arc::default(),
+            events,
+        };
+        let mut node = Self {
+            registry: Arc::new(Registry::new(thinking, around, lines)),
+            reactor: Some(reactor),
+            admin: None,
+            acceptor: acceptor.waker(),
+            threads: Vec::new(),
+            main: None,
+            resolver: None,
+            ended,
+            id,
+            about,
+            is_over: false,
+        };
+        // From here on dropping the node ends whatever has been started.
+        let desk = NodeDesk::new(Arc::clone(&node.registry), node.identity());
+        let path = config.node.socket_path();
+        node.admin = Some(AdminServer::start(&path, config.limits.max_admin_clients, Box::new(desk))?);
+        node.start_loops(acceptor, inlets, state, &config)?;
+        Ok(node)
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> ControllerId {
+        self.id
+    }
+
+    /// Where it listens, ports as chosen.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.about.listen
+    }
+
+    /// Id and label, as `kithd identity` prints them.
+    pub fn identity(&self) -> IdentityReport {
+        IdentityReport { schema: SCHEMA, id: self.id.hex(), label: self.about.label.clone() }
+    }
+
+    /// This node's report, as `kithd status` prints it.
+    pub fn report(&self) -> Option<Report> {
+        let (answer, report) = bounded(1);
+        let answer = move |report| drop(answer.send(report));
+        self.registry.lines().status.send(StatusCall::Report(Box::new(answer))).ok()?;
+        report.recv().ok()
+    }
+
+    /// The whole network as this node knows it, as `kithd network` prints it.
+    pub fn network(&self) -> NetworkReport {
+        self.registry.read(|node, now| node.network_report(now))
+    }
+
+    /// Its connections, as `kithd peers` prints them.
+    pub fn peers(&self, all: bool) -> PeersReport {
+        monitor_status::peers(&self.registry, all)
+    }
+
+    /// What happens from now on: members' statuses, edges that come and go. At most 256 notices wait unread; more are
+    /// dropped, and counted in the report.
+    pub fn events(&self) -> Receiver<Notice> {
+        self.registry.subscribe()
+    }
+
+    /// Dials an address now, whatever its backoff says, and waits until it is known how that ended.
+    pub fn connect(&self, address: &HostPort) -> Outcome {
+        let (answer, outcome) = bounded(1);
+        let answer = Box::new(move |outcome| drop(answer.send(outcome)));
+        let asked = self.registry.lines().idle.send(IdleCall::Connect(address.clone(), answer));
+        let failed = Outcome::Failed(Reason::Leaving);
+        if asked.is_err() { failed } else { outcome.recv().unwrap_or(failed) }
+    }
+
+    /// Dumps a report to the log, and to the status file if there is one.
+    pub fn dump(&self) {
+        let _ = self.registry.lines().status.try_send(StatusCall::Dump);
+    }
+
+    /// Another way to say that the node should end: [`Node::wait`] then returns.
+    pub fn stopper(&self) -> Sender<End> {
+        self.registry.lines().end.clone()
+    }
+
+    /// Waits until somebody wants the node to end (`kithd leave`, a [`Node::stopper`]), or it cannot go on.
+    pub fn wait(&self) -> End {
+        // The registry, which lives as long as the node, holds a sender.
+        self.ended.recv().unwrap_or(End::Wanted)
+    }
+
+    /// Takes leave of the network, so that others see it as `left` and not as `down`, and joins its threads.
+    pub fn shutdown(mut self) {
+        self.leave();
+    }
+
+    /// Ends as if killed: nobody is told, sockets just close. For tests and for those who must be quick.
+    pub fn abort(mut self) {
+        self.end();
+    }
+
+    fn start_loops(
+        &mut self,
+        acceptor: Acceptor,
+        inlets: Inlets,
+        state: StateDir,
+        config: &Config,
+    ) -> Result<(), StartError> {
+        let end = || self.registry.lines().end.clone();
+        let registry = || Arc::clone(&self.registry);
+        let Inlets { events, main, idle, discovery, status, resolver: names } = inlets;
+        let (period, file) = (config.monitor.status_period, config.monitor.status_file.clone());
+        let monitor = MonitorStatus::new(registry(), Arc::clone(&self.about), state, period, file);
+        let (one, two, three, four, five) = (registry(), registry(), registry(), registry(), registry());
+        self.main = Some(threads::start("ctl-main", end(), move || main_loop::run(&one, &events, &main))?);
+        let resolved = bounded(1);
+        let looking_up = threads::start("resolver", end(), move || {
+            resolver::run(&two, &names);
+            drop(resolved.0);
+        })?;
+        let mut started = vec![
+            threads::start("ctl-listen", end(), move || listen::run(&three, acceptor))?,
+            threads::start("ctl-idle", end(), move || monitor_idle::run(&four, &idle))?,
+            threads::start("ctl-discovery", end(), move || network_discovery::run(&five, &discovery))?,
+            threads::start("ctl-status", end(), move || monitor.run(&status))?,
+        ];
+        self.resolver = Some((looking_up, resolved.1));
+        self.threads.append(&mut started);
+        Ok(())
+    }
+
+    /// The order matters: no new work, then the farewell, then goodbyes while ctl-main drains, the reactor last.
+    fn leave(&mut self) {
+        if self.is_over {
+            return;
+        }
+        self.acceptor.wake();
+        let _ = self.registry.lines().idle.send(IdleCall::Stop);
+        let (told, delivered) = bounded(1);
+        self.registry.handle(Input::Leave);
+        self.registry.await_farewell(told);
+        let _ = delivered.recv_timeout(FAREWELL);
+        self.registry.handle(Input::CloseAll(Reason::Leaving));
+        let deadline = Instant::now() + GOODBYES;
+        let changes = self.registry.subscribe();
+        while self.registry.peer_count() > 0 && changes.recv_deadline(deadline).is_ok() {}
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        let lines = self.registry.lines();
+        self.acceptor.wake();
+        let _ = lines.idle.send(IdleCall::Stop);
+        let _ = lines.discovery.send(false);
+        let _ = lines.status.send(StatusCall::Stop);
+        let _ = lines.resolver.try_send(None);
+        drop(self.admin.take());
+        for thread in self.threads.drain(..) {
+            // Its panic has been told already.
+            let _ = thread.join();
+        }
+        if let Some((thread, done)) = self.resolver.take() {
+            if done.recv_timeout(RESOLVER) == Err(crossbeam_channel::RecvTimeoutError::Disconnected) {
+                let _ = thread.join();
+            }
+        }
+        drop(self.reactor.take());
+        let _ = lines.main.send(Call::Stop);
+        if let Some(thread) = self.main.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+fn channels() -> (Lines, Inlets, Receiver<End>, Sender<(PeerId, Checked)>) {
+    let (to_events, events) = bounded(MAX_EVENTS);
+    // What a peer's creator says to ctl-main may not be refused, and is bounded by the number of peers.
+    let (to_main, main) = unbounded();
+    let (to_idle, idle) = bounded(MAX_CALLS);
+    let (to_discovery, discovery) = bounded(1);
+    let (to_status, status) = bounded(MAX_CALLS);
+    let (to_resolver, resolver) = bounded(MAX_CALLS);
+    let (to_end, ended) = bounded(1);
+    let lines = Lines {
+        main: to_main,
+        idle: to_idle,
+        discovery: to_discovery,
+        status: to_status,
+        resolver: to_resolver,
+        end: to_end,
+    };
+    (lines, Inlets { events, main, idle, discovery, status, resolver }, ended, to_events)
+}
+
+fn about(config: &Config, listen: Vec<SocketAddr>) -> About {
+    // There is at least one listening address: the configuration was checked.
+    let first = listen.first().copied().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    About {
+        label: config.node.label.to_string(),
+        network: config.network.name.to_string(),
+        advertise: config.listen.advertise.unwrap_or(first),
+        listen,
+        budget: config.limits.max_queued_total as u64,
+    }
+}
+
+fn times(config: &Config) -> PeerTimes {
+    PeerTimes {
+        interval: config.heartbeat.interval,
+        timeout: config.heartbeat.timeout,
+        dial: config.discovery.dial_timeout,
+        handshake: config.limits.handshake_timeout,
+    }
+}
+
+fn settings(config: &Config, advertise: SocketAddr) -> Settings {
+    let (discovery, limits) = (&config.discovery, &config.limits);
+    Settings {
+        label: config.node.label.clone(),
+        network: NetworkId::of(config.network.name.as_str()),
+        advertise,
+        tags: config.node.tags.clone(),
+        connect: config.network.connect.clone(),
+        peer: times(config),
+        idle_period: config.monitor.idle_period,
+        out_degree: discovery.out_degree,
+        accept: discovery.accept,
+        accept_ring: discovery.accept_ring,
+        flush_first: discovery.flush_first,
+        flush_interval: discovery.flush_interval,
+        publish_stability: discovery.publish_stability,
+        publish_interval: discovery.publish_interval,
+        refute_window: discovery.refute_window,
+        max_outgoing: limits.max_outgoing,
+        max_incoming: limits.max_incoming,
+        max_pending: limits.max_pending,
+        max_pending_per_prefix: limits.max_pending_per_prefix,
+        max_nodes: limits.max_nodes,
+        max_addresses: limits.max_addresses,
+        max_addresses_per_source: limits.max_addresses_per_source,
+    }
+}

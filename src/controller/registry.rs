@@ -1,0 +1,386 @@
+//! The registry: the node's thinking, and the handles of its peers, under one lock.
+//!
+//! [`Registry::think`] is the only way to the thinking. It holds the lock for one pure call, publishes in the same step
+//! what the node may now state of its view, and does afterwards what the call wanted done.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use parking_lot::Mutex;
+
+use crate::peer::main_loop::{Gauge, MAX_COMMANDS, Surroundings, spawn};
+use crate::protocol::address::HostPort;
+use crate::protocol::heartbeat::Side;
+use crate::protocol::identity::PeerId;
+use crate::protocol::node::{Action, Input, Node, Notice, Outcome, Ticket};
+use crate::protocol::peer_state::Command;
+use crate::protocol::reason::Reason;
+use crate::protocol::report::Report;
+use crate::protocol::time::{Now, Time};
+use crate::reactor::{Counts, Stream};
+
+/// Notices that a user's program may leave unread; more are dropped and counted.
+const MAX_NOTICES: usize = 256;
+/// As many closed peers' traffic as the node remembers closed peers.
+const MAX_CLOSED: usize = 256;
+
+/// Called once it is known how a user's `connect` ended.
+pub type Answer = Box<dyn FnOnce(Outcome) + Send>;
+
+/// What ctl-main is told beside its peers' events.
+pub enum Call {
+    /// A peer's thread was started: it is ctl-main's to join.
+    Started(PeerId, JoinHandle<()>),
+    /// The resolver's answer.
+    Resolved(HostPort, Vec<SocketAddr>),
+    /// End when no peer is left.
+    Stop,
+}
+
+/// What ctl-idle is told.
+pub enum IdleCall {
+    /// Something may be dialled earlier than it thought.
+    Wake,
+    /// A user wants an edge.
+    Connect(HostPort, Answer),
+    /// End.
+    Stop,
+}
+
+/// What ctl-status is told.
+pub enum StatusCall {
+    /// Somebody wants a report.
+    Report(Box<dyn FnOnce(Report) + Send>),
+    /// Dump a report where reports go.
+    Dump,
+    /// There is something to keep over a restart.
+    Save,
+    /// End, after a last save.
+    Stop,
+}
+
+/// Why a node ended, or is to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Somebody asked for it.
+    Wanted,
+    /// It cannot go on.
+    Fatal(Reason),
+    /// A loop has failed.
+    Panicked(&'static str),
+}
+
+/// The other ends of the loops' channels.
+pub struct Lines {
+    /// To ctl-main.
+    pub main: Sender<Call>,
+    /// To ctl-idle.
+    pub idle: Sender<IdleCall>,
+    /// To ctl-discovery.
+    pub discovery: Sender<bool>,
+    /// To ctl-status.
+    pub status: Sender<StatusCall>,
+    /// To the resolver; `None` ends it.
+    pub resolver: Sender<Option<HostPort>>,
+    /// To whoever waits for the node's end.
+    pub end: Sender<End>,
+}
+
+/// A peer as the controller holds it.
+struct Handle {
+    /// `None` once the peer was let go: it then closes.
+    commands: Option<Sender<Command>>,
+    gauge: Arc<Gauge>,
+}
+
+struct Inside {
+    node: Node,
+    peers: BTreeMap<PeerId, Handle>,
+    closed: VecDeque<(PeerId, Counts)>,
+    beats_of_closed: u64,
+    tickets: BTreeMap<Ticket, Answer>,
+    next_ticket: Ticket,
+    /// Until when the two ticking loops sleep; `None` is for ever.
+    idle_sleeps: Option<Time>,
+    discovery_sleeps: Option<Time>,
+    memory_stamp: u64,
+    farewell: Option<Sender<()>>,
+}
+
+/// See the module.
+pub struct Registry {
+    /// What every peer is given.
+    pub around: Surroundings,
+    lines: Lines,
+    inside: Mutex<Inside>,
+    subscribers: Mutex<Vec<Sender<Notice>>>,
+}
+
+/// What is to be done once the lock is free.
+#[derive(Default)]
+struct Afterwards {
+    commands: Vec<(PeerId, Sender<Command>, Command)>,
+    dials: Vec<(PeerId, Command)>,
+    resolve: Vec<HostPort>,
+    answers: Vec<(Answer, Outcome)>,
+    notices: Vec<Notice>,
+    fatal: Option<Reason>,
+    farewell: Option<Sender<()>>,
+    wake_idle: bool,
+    wake_discovery: bool,
+    save: bool,
+}
+
+impl Registry {
+    /// Around a node that has not begun.
+    pub fn new(node: Node, around: Surroundings, lines: Lines) -> Self {
+        let inside = Inside {
+            node,
+            peers: BTreeMap::new(),
+            closed: VecDeque::new(),
+            beats_of_closed: 0,
+            tickets: BTreeMap::new(),
+            next_ticket: 1,
+            idle_sleeps: Some(Time::ZERO),
+            discovery_sleeps: Some(Time::ZERO),
+            memory_stamp: 0,
+            farewell: None,
+        };
+        Self { around, lines, inside: Mutex::new(inside), subscribers: Mutex::default() }
+    }
+
+    /// The loops' channels.
+    pub fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// One pure call under the lock, then what it wanted done.
+    pub fn think<T>(&self, call: impl FnOnce(&mut Node, Now, &mut Vec<Action>) -> T) -> T {
+        let mut actions = Vec::new();
+        let mut inside = self.inside.lock();
+        let now = self.around.clock.now();
+        let result = call(&mut inside.node, now, &mut actions);
+        *self.around.claim.lock() = inside.node.claim(now);
+        let afterwards = inside.sort(actions, now);
+        drop(inside);
+        self.carry_out(afterwards);
+        result
+    }
+
+    /// One input for the node.
+    pub fn handle(&self, input: Input) {
+        self.think(|node, now, actions| node.handle(now, input, actions));
+    }
+
+    /// A look at the node that changes nothing of its thinking.
+    pub fn read<T>(&self, look: impl FnOnce(&mut Node, Now) -> T) -> T {
+        let mut inside = self.inside.lock();
+        let now = self.around.clock.now();
+        look(&mut inside.node, now)
+    }
+
+    /// A user's `connect`: `answer` is called once it is known how it ended.
+    pub fn connect(&self, address: HostPort, answer: Answer) {
+        let ticket = {
+            let mut inside = self.inside.lock();
+            let ticket = inside.next_ticket;
+            inside.next_ticket += 1;
+            inside.tickets.insert(ticket, answer);
+            ticket
+        };
+        self.handle(Input::Connect(address, ticket));
+    }
+
+    /// Notices from now on.
+    pub fn subscribe(&self) -> Receiver<Notice> {
+        let (sender, receiver) = bounded(MAX_NOTICES);
+        self.subscribers.lock().push(sender);
+        receiver
+    }
+
+    /// Takes note of until when ctl-idle sleeps, so that it is woken if something is due earlier.
+    pub fn idle_sleeps_until(&self) -> Option<Time> {
+        let mut inside = self.inside.lock();
+        inside.idle_sleeps = inside.node.idle_due();
+        inside.idle_sleeps
+    }
+
+    /// The same for ctl-discovery.
+    pub fn discovery_sleeps_until(&self) -> Option<Time> {
+        let mut inside = self.inside.lock();
+        inside.discovery_sleeps = inside.node.discovery_due();
+        inside.discovery_sleeps
+    }
+
+    /// Wants a word on `told` as soon as every neighbour has this node's farewell.
+    pub fn await_farewell(&self, told: Sender<()>) {
+        self.inside.lock().farewell = Some(told);
+        self.think(|_, _, _| ());
+    }
+
+    /// Starts the thread of a peer the node has admitted or wants dialled, and gives it its first command.
+    pub fn start_peer(&self, peer: PeerId, side: Side, stream: Option<Stream>, first: Command) {
+        // Unbounded in form; `send` holds it to `MAX_COMMANDS`. A bounded one would allocate all its slots for every peer.
+        let (commands, orders) = unbounded();
+        let gauge = Arc::new(Gauge::default());
+        let handle = Handle { commands: Some(commands.clone()), gauge: Arc::clone(&gauge) };
+        self.inside.lock().peers.insert(peer, handle);
+        match spawn(peer, side, stream, orders, gauge, self.around.clone()) {
+            Ok(thread) => {
+                // ctl-main outlives every peer; the first command comes after the thread's handle is on its way.
+                let _ = self.lines.main.send(Call::Started(peer, thread));
+                let _ = commands.send(first);
+            }
+            Err(error) => {
+                log::warn!("no thread for peer {peer}: {error}; the connection is refused");
+                self.inside.lock().peers.remove(&peer);
+                self.think(|node, now, actions| node.not_started(now, peer, actions));
+            }
+        }
+    }
+
+    /// The last event of a peer is there: its handle goes, its traffic is remembered.
+    pub fn part(&self, peer: PeerId) {
+        let mut inside = self.inside.lock();
+        let Some(handle) = inside.peers.remove(&peer) else { return };
+        inside.beats_of_closed += handle.gauge.beats();
+        if inside.closed.len() == MAX_CLOSED {
+            inside.closed.pop_front();
+        }
+        inside.closed.push_back((peer, handle.gauge.traffic()));
+    }
+
+    /// How many peers have a thread.
+    pub fn peer_count(&self) -> usize {
+        self.inside.lock().peers.len()
+    }
+
+    /// The gauges of the open peers, and the traffic of those that were closed last.
+    pub fn gauges(&self) -> (BTreeMap<PeerId, Arc<Gauge>>, BTreeMap<PeerId, Counts>) {
+        let inside = self.inside.lock();
+        let open = inside.peers.iter().map(|(peer, handle)| (*peer, Arc::clone(&handle.gauge)));
+        (open.collect(), inside.closed.iter().copied().collect())
+    }
+
+    /// Heartbeats this node has sent as a tail.
+    pub fn beats(&self) -> u64 {
+        let inside = self.inside.lock();
+        inside.beats_of_closed + inside.peers.values().map(|handle| handle.gauge.beats()).sum::<u64>()
+    }
+
+    fn carry_out(&self, afterwards: Afterwards) {
+        for (peer, line, command) in afterwards.commands {
+            self.send(peer, &line, command);
+        }
+        for (peer, connect) in afterwards.dials {
+            self.start_peer(peer, Side::Tail, None, connect);
+        }
+        for address in afterwards.resolve {
+            if let Err(TrySendError::Full(Some(address))) = self.lines.resolver.try_send(Some(address)) {
+                // Answered as not found: it has its backoff, and its turn comes again.
+                let _ = self.lines.main.try_send(Call::Resolved(address, Vec::new()));
+            }
+        }
+        for (answer, outcome) in afterwards.answers {
+            answer(outcome);
+        }
+        self.tell(&afterwards.notices);
+        if let Some(told) = afterwards.farewell {
+            let _ = told.try_send(());
+        }
+        if let Some(reason) = afterwards.fatal {
+            let _ = self.lines.end.try_send(End::Fatal(reason));
+        }
+        if afterwards.wake_idle {
+            let _ = self.lines.idle.try_send(IdleCall::Wake);
+        }
+        if afterwards.wake_discovery {
+            let _ = self.lines.discovery.try_send(true);
+        }
+        if afterwards.save {
+            let _ = self.lines.status.try_send(StatusCall::Save);
+        }
+    }
+
+    /// Down never waits: a peer that is too far behind is let go, and closes.
+    fn send(&self, peer: PeerId, line: &Sender<Command>, command: Command) {
+        if line.len() < MAX_COMMANDS {
+            // A peer that has just ended takes no commands.
+            let _ = line.send(command);
+            return;
+        }
+        let mut inside = self.inside.lock();
+        if let Some(handle) = inside.peers.get_mut(&peer) {
+            handle.commands = None;
+            inside.node.count_dropped(Reason::Overloaded);
+        }
+    }
+
+    /// Tells the user's program; what it leaves unread is dropped and counted, and who listens no more is forgotten.
+    fn tell(&self, notices: &[Notice]) {
+        let mut dropped = 0;
+        for notice in notices {
+            self.subscribers.lock().retain(|subscriber| match subscriber.try_send(notice.clone()) {
+                Err(TrySendError::Disconnected(_)) => false,
+                Err(TrySendError::Full(_)) => {
+                    dropped += 1;
+                    true
+                }
+                Ok(()) => true,
+            });
+        }
+        for _ in 0..dropped {
+            self.inside.lock().node.count_dropped(Reason::Overloaded);
+        }
+    }
+}
+
+impl Inside {
+    /// Splits actions into what is to be done afterwards; needs the lock only for handles.
+    fn sort(&mut self, actions: Vec<Action>, now: Now) -> Afterwards {
+        let mut afterwards = Afterwards::default();
+        for action in actions {
+            match action {
+                Action::Dial(peer, greeting) => afterwards.dials.push((peer, Command::Connect(greeting))),
+                Action::Resolve(address) => afterwards.resolve.push(address),
+                Action::Command(peer, command) => {
+                    let line = self.peers.get(&peer).and_then(|handle| handle.commands.clone());
+                    afterwards.commands.extend(line.map(|line| (peer, line, command)));
+                }
+                Action::Notify(notice) => afterwards.notices.push(notice),
+                Action::Connected(ticket, outcome) => {
+                    afterwards.answers.extend(self.tickets.remove(&ticket).map(|answer| (answer, outcome)));
+                }
+                Action::Fatal(reason) => afterwards.fatal = Some(reason),
+            }
+        }
+        self.plan(now, &mut afterwards);
+        afterwards
+    }
+
+    fn plan(&mut self, now: Now, afterwards: &mut Afterwards) {
+        // A loop whose time has come is about to look by itself.
+        let earlier = |due: Option<Time>, sleeps: Option<Time>| {
+            due.is_some_and(|due| sleeps.is_none_or(|sleeps| due < sleeps && sleeps > now.mono))
+        };
+        if earlier(self.node.idle_due(), self.idle_sleeps) {
+            self.idle_sleeps = self.node.idle_due();
+            afterwards.wake_idle = true;
+        }
+        if earlier(self.node.discovery_due(), self.discovery_sleeps) {
+            self.discovery_sleeps = self.node.discovery_due();
+            afterwards.wake_discovery = true;
+        }
+        let stamp = self.node.memory_stamp();
+        if stamp != self.memory_stamp {
+            self.memory_stamp = stamp;
+            afterwards.save = true;
+        }
+        if self.farewell.is_some() && self.node.farewell_delivered() {
+            afterwards.farewell = self.farewell.take();
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The resolver: names to addresses, on a thread of its own, since the system's resolver may take half a minute.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crossbeam_channel::Receiver;
+
+use super::registry::{Call, Registry};
+use crate::protocol::address::HostPort;
+use crate::protocol::address_book::is_dialable;
+
+/// Addresses taken of one answer: a name with a thousand is a mistake or an attack.
+const MAX_ANSWERS: usize = 16;
+
+/// Runs until its channel ends.
+pub fn run(registry: &Arc<Registry>, names: &Receiver<Option<HostPort>>) {
+    while let Ok(Some(address)) = names.recv() {
+        registry.around.wakeups.fetch_add(1, Ordering::Relaxed);
+        let found = look_up(&address);
+        if registry.lines().main.send(Call::Resolved(address, found)).is_err() {
+            return;
+        }
+    }
+}
+
+fn look_up(address: &HostPort) -> Vec<SocketAddr> {
+    let answer = match address {
+        HostPort::Ip(address) => return vec![*address],
+        HostPort::Name { host, port } => (host.as_str(), *port).to_socket_addrs(),
+    };
+    match answer {
+        Ok(found) => found.filter(|found| is_dialable(*found)).take(MAX_ANSWERS).collect(),
+        Err(error) => {
+            log::debug!("{address} has no address: {error}");
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The state directory: what a node keeps over a restart.
+//!
+//! ```text
+//!   identity.key   0600, created once, never silently replaced
+//!   known.json     addresses and the last version; written whole: temporary file, fsync, rename, fsync of the directory
+//!   lock           held while the node runs: two nodes on one directory would be one identity twice
+//!   admin.sock     see admin/
+//! ```
+//!
+//! A damaged `known.json` is set aside and the node starts without it; a damaged identity stops the start.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::protocol::node::Memory;
+use crate::secure::keys::{Identity, IdentityError};
+
+/// The most bytes of `known.json` that are read: 4,096 addresses need a tenth of it.
+const MAX_KNOWN: u64 = 16 * 1024 * 1024;
+
+/// An open state directory; its lock goes with it.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a node cannot use a directory; each is one line with its cure.
+#[derive(Debug)]
+pub enum StateError {
+    /// Another node runs on it.
+    InUse(PathBuf),
+    /// The identity file.
+    Identity(PathBuf, IdentityError),
+    /// The system said no to this file.
+    Failed(PathBuf, io::Error),
+}
+
+impl StateDir {
+    /// Locks a directory that exists.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let name = path.join("lock");
+        let opened = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(&name);
+        let lock = opened.map_err(|error| StateError::Failed(name.clone(), error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(StateError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => Err(StateError::Failed(name, error)),
+        }
+    }
+
+    /// The node's identity, made at the first start.
+    ///
+    /// # Errors
+    /// See [`IdentityError`]: the file is never replaced.
+    pub fn identity(&self) -> Result<Identity, StateError> {
+        let path = self.path.join("identity.key");
+        Identity::load_or_create(&path).map_err(|error| StateError::Identity(path, error))
+    }
+
+    /// What the last run left. Of a damaged file, nothing, and a warning that says where it is now.
+    pub fn load(&self) -> (Memory, Option<String>) {
+        let path = self.known();
+        let read = || -> io::Result<Memory> {
+            let mut text = Vec::new();
+            File::open(&path)?.take(MAX_KNOWN).read_to_end(&mut text)?;
+            Ok(serde_json::from_slice(&text)?)
+        };
+        match read() {
+            Ok(memory) => (memory, None),
+            Err(error) if error.kind() == ErrorKind::NotFound => (Memory::default(), None),
+            Err(error) => (Memory::default(), Some(self.set_aside(&path, &error))),
+        }
+    }
+
+    /// Replaces what is kept; at no moment is there half a file.
+    ///
+    /// # Errors
+    /// The system's; the old file is then whole.
+    pub fn save(&self, memory: &Memory) -> io::Result<()> {
+        replace(&self.known(), &serde_json::to_vec_pretty(memory)?)
+    }
+
+    fn known(&self) -> PathBuf {
+        self.path.join("known.json")
+    }
+
+    fn set_aside(&self, path: &Path, why: &io::Error) -> String {
+        let seconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
+        let aside = self.path.join(format!("known.json.corrupt-{seconds}"));
+        let where_to = match fs::rename(path, &aside) {
+            Ok(()) => format!("it was set aside as {}", aside.display()),
+            Err(error) => format!("it could not be set aside: {error}"),
+        };
+        format!("{} is damaged ({why}): {where_to}; known addresses are learned anew", path.display())
+    }
+}
+
+/// Writes a file whole: readers see the old or the new content, never a mixture, also after a power cut.
+///
+/// # Errors
+/// The system's; no temporary file is left then.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_string_lossy();
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = directory.join(format!(".{name}.{}.new", std::process::id()));
+    let write = || -> io::Result<()> {
+        // What a crash left there is ours: the name holds a process id.
+        let _ = fs::remove_file(&temporary);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse(path) => write!(
+                f,
+                "the state directory {} is in use by a running node: stop it, or choose another with --state-dir",
+                path.display()
+            ),
+            Self::Identity(path, IdentityError::Damaged) => write!(
+                f,
+                "{} is damaged: restore it from a backup, or remove it to begin with a new identity",
+                path.display()
+            ),
+            Self::Identity(path, IdentityError::Exposed(mode)) => {
+                let path = path.display();
+                write!(f, "{path} has mode {mode:04o} and can be read by others: close it with 'chmod 600 {path}'")
+            }
+            Self::Identity(path, IdentityError::Failed(error)) | Self::Failed(path, error) => {
+                write!(f, "{}: {error}: make it writable, or choose another with --state-dir", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for StateError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_belongs_to_one_node_at_a_time() {
+        let place = tempfile::tempdir().unwrap();
+        let held = StateDir::open(place.path()).unwrap();
+        assert!(matches!(StateDir::open(place.path()), Err(StateError::InUse(_))));
+        drop(held);
+        assert!(StateDir::open(place.path()).is_ok());
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_damage_is_set_aside() {
+        let place = tempfile::tempdir().unwrap();
+        let state = StateDir::open(place.path()).unwrap();
+        assert_eq!(state.load(), (Memory::default(), None));
+        let memory = Memory { version: 7, addresses: Vec::new() };
+        state.save(&memory).unwrap();
+        assert_eq!(state.load(), (memory, None));
+        fs::write(place.path().join("known.json"), b"{\"version\": 7, \"addr").unwrap();
+        let (found, warning) = state.load();
+        assert_eq!(found, Memory::default());
+        assert!(warning.unwrap().contains("set aside as"));
+        assert_eq!(state.load(), (Memory::default(), None));
+        fs::create_dir(place.path().join("known.json")).unwrap();
+        assert!(state.load().1.is_some(), "a directory in the file's place");
+    }
+}

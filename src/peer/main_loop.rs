@@ -1,0 +1,380 @@
+//! A peer's main loop: `select!` over commands, messages and the next deadline, around the pure state machine.
+//!
+//! **Up may wait, down never waits.** While the controller is too busy to take this peer's events, the loop goes on taking
+//! commands, but takes no more messages: so the reactor stops reading this socket, and the remote has to wait.
+
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Select, Sender, bounded};
+use parking_lot::Mutex;
+
+use super::receiver::{FromWire, Inward};
+use super::sink::{Budget, Class, Sink, SinkLimits};
+use crate::clock::Clock;
+use crate::protocol::codec::{Message, encode_frame, encode_preamble};
+use crate::protocol::discovery::agreement::Claim;
+use crate::protocol::heartbeat::{Answers, Side};
+use crate::protocol::identity::PeerId;
+use crate::protocol::message::{HeadMessage, TailMessage};
+use crate::protocol::peer_state::{Action, Command, Input, Peer, PeerEvent, PeerState, PeerTimes};
+use crate::protocol::reason::Reason;
+use crate::protocol::record::{Item, Record, Verified, VerifiedItem};
+use crate::protocol::time::Time;
+use crate::reactor::{Connection, Counts, ReactorHandle, Stream, dial_reason};
+use crate::secure::door::Door;
+
+/// A peer's stack: the deepest call, decoding and verifying a record, needs about a quarter of it.
+const STACK: usize = 64 * 1024;
+/// Batches of messages between the reactor and the main loop; each is one read, 64 KiB at most.
+const BATCHES: usize = 4;
+/// Events that one batch of messages may leave waiting for the controller before no more messages are taken.
+const MAX_WAITING_EVENTS: usize = 1;
+/// Commands a peer may have waiting: discovery sends a handful at a time, and a peer that is this far behind is lost.
+pub const MAX_COMMANDS: usize = 1024;
+
+/// An event of a peer, signed parts checked.
+pub type Checked = PeerEvent<Verified<Record>, VerifiedItem>;
+
+/// What all peers of a node share.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The node's clock.
+    pub clock: Clock,
+    /// Where connections are made.
+    pub reactor: ReactorHandle,
+    /// Where signatures are checked.
+    pub door: Arc<Door>,
+    /// What the node may state of its view now; changed by the controller in the same step as the view.
+    pub claim: Arc<Mutex<Claim>>,
+    /// Bound on the bytes queued for all peers.
+    pub budget: Arc<Budget>,
+    /// Bound on the bytes queued for one.
+    pub max_queued: usize,
+    /// The durations of a connection.
+    pub times: PeerTimes,
+    /// Counts how often threads wake up.
+    pub wakeups: Arc<AtomicU64>,
+    /// Counts the heartbeats answered.
+    pub answered: Arc<AtomicU64>,
+    /// To the controller; a peer waits if it is full.
+    pub events: Sender<(PeerId, Checked)>,
+}
+
+/// What the controller sees of a running peer without asking it.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    sink: Mutex<Option<Arc<Sink>>>,
+    outstanding_since: AtomicU64,
+    beats: AtomicU64,
+}
+
+impl Gauge {
+    /// Bytes and frames so far.
+    pub fn traffic(&self) -> Counts {
+        self.sink.lock().as_ref().map(|sink| sink.connection().traffic().counts()).unwrap_or_default()
+    }
+
+    /// Bytes waiting to be written.
+    pub fn queued(&self) -> usize {
+        self.sink.lock().as_ref().map_or(0, |sink| sink.queued_bytes())
+    }
+
+    /// When the unanswered heartbeat was sent.
+    pub fn outstanding_since(&self) -> Option<Time> {
+        Some(self.outstanding_since.load(Ordering::Relaxed)).filter(|since| *since > 0).map(Time)
+    }
+
+    /// Heartbeats sent so far.
+    pub fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts a peer's thread; it does nothing before its first command.
+///
+/// # Errors
+/// The system has no thread to give.
+pub fn spawn(
+    id: PeerId,
+    side: Side,
+    stream: Option<Stream>,
+    commands: Receiver<Command>,
+    gauge: Arc<Gauge>,
+    around: Surroundings,
+) -> io::Result<JoinHandle<()>> {
+    let events = around.events.clone();
+    let run = move || {
+        let main_loop = MainLoop {
+            id,
+            peer: Peer::new(side, around.times),
+            side,
+            stream,
+            commands,
+            gauge,
+            link: None,
+            waiting: VecDeque::new(),
+            around,
+        };
+        if catch_unwind(AssertUnwindSafe(|| main_loop.run())).is_err() {
+            log::error!("peer {id}: its thread failed; the peer is dropped");
+            // The controller is gone: nobody is left to be told.
+            let _ = events.send((id, PeerEvent::Closed { reason: Reason::Internal, by_remote: false }));
+        }
+    };
+    thread::Builder::new().name(format!("peer-{id}")).stack_size(STACK).spawn(run)
+}
+
+/// The connection's two halves, once there is one.
+struct Link {
+    sink: Arc<Sink>,
+    messages: Receiver<FromWire>,
+    open: Arc<AtomicBool>,
+}
+
+struct MainLoop {
+    id: PeerId,
+    peer: Peer,
+    side: Side,
+    stream: Option<Stream>,
+    commands: Receiver<Command>,
+    gauge: Arc<Gauge>,
+    link: Option<Link>,
+    waiting: VecDeque<Checked>,
+    around: Surroundings,
+}
+
+/// What the `select!` found.
+enum Found {
+    Command(Option<Command>),
+    Message(Option<FromWire>),
+    Sent(bool),
+    Nothing,
+}
+
+impl MainLoop {
+    fn run(mut self) {
+        while !self.is_over() {
+            let found = self.wait();
+            self.around.wakeups.fetch_add(1, Ordering::Relaxed);
+            match found {
+                Found::Command(Some(command)) => self.handle(Input::Command(command)),
+                // The controller has let go of this peer: it is behind, or the node is gone.
+                Found::Command(None) => self.handle(Input::Command(Command::Close(Reason::Overloaded))),
+                Found::Message(message) => self.message(message),
+                Found::Sent(true) => drop(self.waiting.pop_front()),
+                Found::Nothing => {}
+                Found::Sent(false) => break,
+            }
+            self.drain();
+            self.handle(Input::Tick);
+            self.flush();
+        }
+        for event in std::mem::take(&mut self.waiting) {
+            if self.around.events.send((self.id, event)).is_err() {
+                break;
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.peer.state(), PeerState::Closed(_))
+    }
+
+    fn wait(&self) -> Found {
+        let mut select = Select::new();
+        let commands = select.recv(&self.commands);
+        let sent = (!self.waiting.is_empty()).then(|| select.send(&self.around.events));
+        let link = self.link.as_ref().filter(|_| self.waiting.len() < MAX_WAITING_EVENTS);
+        let messages = link.map(|link| select.recv(&link.messages));
+        let found = match self.peer.deadline() {
+            Some(deadline) => select.select_timeout(self.around.clock.until(deadline)).ok(),
+            None => Some(select.select()),
+        };
+        match (found, link) {
+            (Some(found), _) if found.index() == commands => Found::Command(found.recv(&self.commands).ok()),
+            (Some(found), Some(link)) if Some(found.index()) == messages => {
+                Found::Message(found.recv(&link.messages).ok())
+            }
+            (Some(found), _) if Some(found.index()) == sent => match self.waiting.front() {
+                Some(event) => Found::Sent(found.send(&self.around.events, (self.id, event.clone())).is_ok()),
+                None => Found::Nothing,
+            },
+            _ => Found::Nothing,
+        }
+    }
+
+    /// Takes what else is there, so that one flush serves it all.
+    fn drain(&mut self) {
+        self.offer();
+        for _ in 0..MAX_COMMANDS {
+            let Ok(command) = self.commands.try_recv() else { break };
+            self.handle(Input::Command(command));
+        }
+        while self.waiting.len() < MAX_WAITING_EVENTS && !self.is_over() {
+            let Some(Ok(message)) = self.link.as_ref().map(|link| link.messages.try_recv()) else { break };
+            self.message(Some(message));
+            self.offer();
+        }
+    }
+
+    /// Hands events up without waiting, in order.
+    fn offer(&mut self) {
+        while let Some(event) = self.waiting.pop_front() {
+            if let Err(refused) = self.around.events.try_send((self.id, event)) {
+                self.waiting.push_front(refused.into_inner().1);
+                return;
+            }
+        }
+    }
+
+    fn message(&mut self, message: Option<FromWire>) {
+        if let Some(link) = &self.link {
+            link.sink.connection().resume();
+        }
+        match message {
+            Some(FromWire::Connected) => self.handle(Input::Connected),
+            Some(FromWire::Messages(at, inputs)) => {
+                for input in inputs {
+                    self.handle_at(at, input);
+                }
+            }
+            Some(FromWire::Ended(reason)) => self.handle(Input::Ended(reason)),
+            None => self.handle(Input::Ended(Reason::Leaving)),
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.handle_at(self.around.clock.time(), input);
+    }
+
+    fn handle_at(&mut self, now: Time, input: Input) {
+        if matches!(input, Input::Command(Command::Accept)) {
+            self.adopt();
+        }
+        let mut actions = Vec::new();
+        self.peer.handle(now, input, &mut actions);
+        let was_over = self.is_over();
+        for action in actions {
+            // What fails after the end (a goodbye to somebody who does not read) changes nothing: the rest must be done.
+            if let Err(reason) = self.act(action)
+                && !was_over
+            {
+                return self.handle_at(now, Input::Ended(reason));
+            }
+        }
+        let outstanding = match self.peer.state() {
+            PeerState::Established { heartbeat, .. } => heartbeat.outstanding_since(),
+            _ => None,
+        };
+        self.gauge.outstanding_since.store(outstanding.map_or(0, |since| since.0), Ordering::Relaxed);
+    }
+
+    fn act(&mut self, action: Action) -> Result<(), Reason> {
+        match action {
+            Action::Dial(address) => {
+                let connection = self.around.reactor.dial(address).map_err(|error| dial_reason(&error))?;
+                self.attach(connection);
+                Ok(())
+            }
+            Action::Preamble(purpose) => self.queue(Class::Control, encode_preamble(purpose).to_vec()),
+            Action::Issue(message) => {
+                let bulk = matches!(message, TailMessage::Push(_) | TailMessage::Sync { .. });
+                self.send(if bulk { Class::Bulk } else { Class::Control }, &message)
+            }
+            Action::Answer(message) => {
+                let control = matches!(message, HeadMessage::Welcome { .. } | HeadMessage::Goodbye(_));
+                self.send(if control { Class::Control } else { Class::Bulk }, &message)
+            }
+            Action::Beat { seq, echo } => {
+                self.gauge.beats.fetch_add(1, Ordering::Relaxed);
+                let statement = self.around.claim.lock().statement(self.around.clock.time());
+                self.send(Class::Control, &TailMessage::Heartbeat { seq, statement, echo })
+            }
+            Action::Open => {
+                if let Some(link) = &self.link {
+                    link.open.store(true, Ordering::Release);
+                }
+                Ok(())
+            }
+            Action::Report(event) => self.report(event),
+            Action::Shut => {
+                self.flush();
+                if let Some(link) = &self.link {
+                    link.sink.connection().finish();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks what is signed, and puts the event in line for the controller.
+    fn report(&mut self, event: PeerEvent<Arc<Record>, Item>) -> Result<(), Reason> {
+        let door = &self.around.door;
+        let checked = event.check(|record| door.record(record), |item| door.item(item))?;
+        self.waiting.push_back(checked);
+        Ok(())
+    }
+
+    fn send<M: Message>(&self, class: Class, message: &M) -> Result<(), Reason> {
+        self.queue(class, encode_frame(message))
+    }
+
+    fn queue(&self, class: Class, bytes: Vec<u8>) -> Result<(), Reason> {
+        match &self.link {
+            Some(link) => link.sink.queue(class, bytes),
+            None => Ok(()),
+        }
+    }
+
+    fn flush(&self) {
+        if let Some(link) = &self.link {
+            // A broken sink is told by the reactor, with the reason.
+            let _ = link.sink.flush();
+        }
+    }
+
+    fn adopt(&mut self) {
+        let Some(stream) = self.stream.take() else { return };
+        if let Ok(connection) = self.around.reactor.adopt(stream) {
+            self.attach(connection);
+        }
+    }
+
+    fn attach(&mut self, connection: Connection) {
+        let (sender, messages) = bounded(BATCHES);
+        let limits = SinkLimits { max_queued: self.around.max_queued };
+        let sink = Arc::new(Sink::new(connection.clone(), limits, Arc::clone(&self.around.budget)));
+        let open = Arc::new(AtomicBool::new(false));
+        *self.gauge.sink.lock() = Some(Arc::clone(&sink));
+        let inward = Inward {
+            side: self.side,
+            clock: self.around.clock,
+            claim: Arc::clone(&self.around.claim),
+            answered: Arc::clone(&self.around.answered),
+            sink: Arc::clone(&sink),
+            messages: sender,
+            open: Arc::clone(&open),
+            answers: Answers::default(),
+            batch: Vec::new(),
+            at: Time::ZERO,
+        };
+        self.link = Some(Link { sink, messages, open });
+        self.around.reactor.register(&connection, Box::new(inward));
+    }
+}
+
+impl Drop for MainLoop {
+    /// However the loop ended, the socket does not outlive it.
+    fn drop(&mut self) {
+        if let Some(link) = &self.link {
+            if !self.is_over() {
+                link.sink.connection().close();
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The door: what was signed becomes [`Verified`] here, in the thread of the peer that brought it.
+//!
+//! A record reaches a node from many neighbours, and a check costs 50 µs: what passed lately is remembered by the hash of
+//! all its bytes, signature included, so that a flood is checked once.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use ed25519_dalek::{Signature as Ed25519, VerifyingKey};
+use parking_lot::Mutex;
+
+use crate::protocol::codec::{encode, encoded_len};
+use crate::protocol::hash::hash_parts;
+use crate::protocol::identity::ControllerId;
+use crate::protocol::reason::Reason;
+use crate::protocol::record::{
+    Item, MAX_RECORD, MAX_TAGS, NetworkId, Record, Signature, Signed, Verified, VerifiedItem,
+};
+use crate::protocol::view::CERTIFICATE;
+
+/// Objects remembered as checked, 16 bytes each and a little: more than two floods of the largest usual network.
+const REMEMBERED: usize = 4096;
+
+/// Checks for one network.
+#[derive(Debug)]
+pub struct Door {
+    network: NetworkId,
+    passed: Mutex<Passed>,
+}
+
+#[derive(Debug, Default)]
+struct Passed {
+    known: BTreeSet<[u8; 16]>,
+    order: VecDeque<[u8; 16]>,
+}
+
+impl Door {
+    /// For objects of this network only.
+    pub fn new(network: NetworkId) -> Self {
+        Self { network, passed: Mutex::default() }
+    }
+
+    /// Checks a node's record of itself.
+    ///
+    /// # Errors
+    /// [`Reason::OtherNetwork`], [`Reason::Malformed`] for one over its bounds, [`Reason::BadSignature`].
+    pub fn record(&self, record: Arc<Record>) -> Result<Verified<Record>, Reason> {
+        let body = &record.body;
+        let tags: usize = body.tags.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let sorted = body.edges.windows(2).all(|pair| pair[0] < pair[1]);
+        if encoded_len(&*record) > MAX_RECORD || tags > MAX_TAGS || !sorted {
+            return Err(Reason::Malformed);
+        }
+        self.check(body.network, &body.id, body, record.signature)?;
+        Ok(Verified::vouch(record))
+    }
+
+    /// Checks any item of news.
+    ///
+    /// # Errors
+    /// As [`Door::record`].
+    pub fn item(&self, item: Item) -> Result<VerifiedItem, Reason> {
+        match item {
+            Item::Record(record) => self.record(record).map(VerifiedItem::Record),
+            Item::Witness(witness) => {
+                let body = &witness.body;
+                if !(1..=CERTIFICATE).contains(&usize::from(body.need)) {
+                    return Err(Reason::Malformed);
+                }
+                self.check(body.network, &body.observer, body, witness.signature)?;
+                Ok(VerifiedItem::Witness(Verified::vouch(witness)))
+            }
+            Item::Forget(forget) => {
+                self.check(forget.body.network, &forget.body.author, &forget.body, forget.signature)?;
+                Ok(VerifiedItem::Forget(Verified::vouch(forget)))
+            }
+        }
+    }
+
+    fn check<B: Signed>(
+        &self,
+        network: NetworkId,
+        author: &ControllerId,
+        body: &B,
+        signature: Signature,
+    ) -> Result<(), Reason> {
+        if network != self.network {
+            return Err(Reason::OtherNetwork);
+        }
+        let bytes = body.signed_bytes();
+        let mut mark = [0; 16];
+        mark.copy_from_slice(&hash_parts(b"kith door", &[&bytes, &encode(&signature)]).0[..16]);
+        if self.passed.lock().known.contains(&mark) {
+            return Ok(());
+        }
+        let key = VerifyingKey::from_bytes(&author.0).map_err(|_| Reason::BadSignature)?;
+        let signature = Ed25519::from_components(signature.0, signature.1);
+        // Strict: no key of small order, no second form of a signature.
+        key.verify_strict(&bytes, &signature).map_err(|_| Reason::BadSignature)?;
+        self.passed.lock().remember(mark);
+        Ok(())
+    }
+}
+
+impl Passed {
+    fn remember(&mut self, mark: [u8; 16]) {
+        if !self.known.insert(mark) {
+            return;
+        }
+        self.order.push_back(mark);
+        if self.order.len() > REMEMBERED {
+            if let Some(oldest) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::identity::Label;
+    use crate::protocol::list::List;
+    use crate::protocol::record::{RecordBody, RecordState, Signer, Stage, Witness, WitnessBody};
+    use crate::secure::keys::Identity;
+
+    const NETWORK: NetworkId = NetworkId([3; 8]);
+
+    fn body(identity: &Identity) -> RecordBody {
+        RecordBody {
+            network: NETWORK,
+            id: identity.id(),
+            version: 1,
+            issued: 1,
+            incarnation: 1,
+            state: RecordState::Up,
+            reachable: false,
+            address: ([127, 0, 0, 1], 7100).into(),
+            label: Label::from_lossy("a"),
+            tags: List::new(),
+            edges: List::new(),
+        }
+    }
+
+    #[test]
+    fn what_its_author_signed_passes_twice_and_what_was_changed_never() {
+        let identity = Identity::generate().unwrap();
+        let door = Door::new(NETWORK);
+        let record = Record::signed(body(&identity), &identity);
+        assert!(door.record(record.shared()).is_ok());
+        assert!(door.record(record.shared()).is_ok());
+        let mut forged = (*record).clone();
+        forged.body.version = 2;
+        assert_eq!(door.record(Arc::new(forged)).unwrap_err(), Reason::BadSignature);
+        let mut stolen = (*record).clone();
+        stolen.body.id = Identity::generate().unwrap().id();
+        assert_eq!(door.record(Arc::new(stolen)).unwrap_err(), Reason::BadSignature);
+        assert_eq!(Door::new(NetworkId([4; 8])).record(record.shared()).unwrap_err(), Reason::OtherNetwork);
+    }
+
+    #[test]
+    fn bounds_hold_whoever_signs() {
+        let identity = Identity::generate().unwrap();
+        let door = Door::new(NETWORK);
+        let tags = std::iter::once(("k".to_owned(), "v".repeat(MAX_TAGS))).collect();
+        let large = Record::signed(RecordBody { tags, ..body(&identity) }, &identity);
+        assert_eq!(door.record(large.shared()).unwrap_err(), Reason::Malformed);
+        for need in [0, 4, 255] {
+            let (subject, stage) = (identity.id().short(), Stage::Down);
+            let accusation =
+                WitnessBody { network: NETWORK, subject, record: [0; 8], stage, need, observer: identity.id() };
+            let witness = Witness::signed(accusation, &identity);
+            assert_eq!(door.item(Item::Witness(witness.shared())).unwrap_err(), Reason::Malformed);
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut passed = Passed::default();
+        for number in 0..2 * REMEMBERED as u128 {
+            passed.remember(number.to_le_bytes());
+        }
+        assert_eq!((passed.known.len(), passed.order.len()), (REMEMBERED, REMEMBERED));
+    }
+}
