@@ -272,10 +272,10 @@ impl Node {
             // Its panic has been told already.
             let _ = thread.join();
         }
-        if let Some((thread, done)) = self.resolver.take() {
-            if done.recv_timeout(RESOLVER) == Err(crossbeam_channel::RecvTimeoutError::Disconnected) {
-                let _ = thread.join();
-            }
+        if let Some((thread, done)) = self.resolver.take()
+            && done.recv_timeout(RESOLVER) == Err(crossbeam_channel::RecvTimeoutError::Disconnected)
+        {
+            let _ = thread.join();
         }
         drop(self.reactor.take());
         let _ = lines.main.send(Call::Stop);

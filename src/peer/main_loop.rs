@@ -371,10 +371,10 @@ impl MainLoop {
 impl Drop for MainLoop {
     /// However the loop ended, the socket does not outlive it.
     fn drop(&mut self) {
-        if let Some(link) = &self.link {
-            if !self.is_over() {
-                link.sink.connection().close();
-            }
+        if let Some(link) = &self.link
+            && !self.is_over()
+        {
+            link.sink.connection().close();
         }
     }
 }

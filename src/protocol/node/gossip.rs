@@ -34,10 +34,11 @@ const VOLUNTEERS: f64 = 6.0;
 impl Node {
     /// Takes one piece of news in, and passes on what changed.
     pub(super) fn merge(&mut self, now: Now, from: Option<PeerId>, item: VerifiedItem, actions: &mut Actions) {
-        if let VerifiedItem::Record(record) = &item {
-            if record.body.id == self.me && record.body.incarnation != self.incarnation {
-                return self.foreign_record(record.body.version, record.body.incarnation, actions);
-            }
+        if let VerifiedItem::Record(record) = &item
+            && record.body.id == self.me
+            && record.body.incarnation != self.incarnation
+        {
+            return self.foreign_record(record.body.version, record.body.incarnation, actions);
         }
         let subject = match &item {
             VerifiedItem::Record(record) => Some(record.body.id),

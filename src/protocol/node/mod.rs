@@ -410,10 +410,10 @@ impl Node {
         actions: &mut Actions,
     ) {
         let Some(link) = self.links.get_mut(&peer) else { return };
-        if let (Phase::Established, Some(id)) = (link.phase, link.node) {
-            if !matches!(event, PeerEvent::Silent | PeerEvent::Closed { .. }) {
-                self.detector.life(&id);
-            }
+        if let (Phase::Established, Some(id)) = (link.phase, link.node)
+            && !matches!(event, PeerEvent::Silent | PeerEvent::Closed { .. })
+        {
+            self.detector.life(&id);
         }
         match event {
             PeerEvent::Connected => link.enter(Phase::Handshaking, now.mono),
