@@ -249,12 +249,15 @@ impl Node {
         let (told, delivered) = bounded(1);
         self.registry.handle(Input::Leave);
         self.registry.await_farewell(told);
-        let _ = delivered.recv_timeout(FAREWELL);
+        let heard = delivered.recv_timeout(FAREWELL).is_ok();
+        log::debug!("the farewell is {}", if heard { "delivered" } else { "not acknowledged in time" });
         self.registry.handle(Input::CloseAll(Reason::Leaving));
         let deadline = Instant::now() + GOODBYES;
         let changes = self.registry.subscribe();
         while self.registry.peer_count() > 0 && changes.recv_deadline(deadline).is_ok() {}
+        log::debug!("{} peers have not ended yet", self.registry.peer_count());
         self.end();
+        log::debug!("all threads have ended");
     }
 
     fn end(&mut self) {
