@@ -1,0 +1,70 @@
+//! Nodes that know one other node each become one network, and each of them can say so.
+
+use std::collections::BTreeSet;
+
+use crate::daemon::Network;
+use crate::patience::{SOON, until};
+use crate::report::{agreed_and, edges, rows_of};
+
+/// c was told of b only, b of a only. All come to hold one view, in which c and a have an edge of their own.
+#[test]
+fn a_chain_of_three_agrees_on_one_network() {
+    let network = Network::new();
+    let a = network.start("a");
+    let b = network.node("b").connect(a.address).start();
+    let c = network.node("c").connect(b.address).start();
+    let nodes = [&a, &b, &c];
+
+    let view = agreed_and(&nodes, |view| edges(view).iter().any(|edge| [("a", "c"), ("c", "a")].contains(edge)));
+    for (node, row) in nodes.iter().zip(view["nodes"].as_array().unwrap()) {
+        assert_eq!(row["id"], node.id.as_str());
+        assert_eq!(row["address"], node.address.to_string());
+        assert_eq!(row["witnesses"], serde_json::json!([]));
+    }
+
+    // An edge is a connection: its tail dialled it, its head accepted it, and no other connection stands.
+    until("the edges are the connections", SOON, || {
+        let view = a.network();
+        let mut connections = BTreeSet::new();
+        for node in nodes {
+            let rows = node.peers();
+            for other in nodes {
+                let found = rows_of(&rows, Some(&other.id));
+                for row in found.iter().filter(|row| row["state"] == "established") {
+                    let (one, two) = (node.label.as_str(), other.label.as_str());
+                    connections.insert(if row["direction"] == "outgoing" { (one, two) } else { (two, one) });
+                }
+            }
+        }
+        let edges = edges(&view);
+        if edges == connections { Ok(()) } else { Err(format!("{edges:?} are not {connections:?}")) }
+    });
+
+    let table = a.client(&["network"]);
+    assert_eq!(table.code, Some(0), "{table:?}");
+    let digest = &a.network()["digest"].as_str().unwrap()[..8].to_owned();
+    for word in ["a", "b", "c", "up", &a.id[..8], &c.address.to_string(), "3 of 3", digest] {
+        assert!(table.stdout.contains(word), "no {word:?} in\n{}", table.stdout);
+    }
+    let dot = a.client(&["network", "--format", "dot"]);
+    assert!(dot.code == Some(0) && dot.stdout.starts_with("digraph") && dot.stdout.contains(" -> "), "{dot:?}");
+}
+
+/// A tail measures, a head answers.
+#[test]
+fn round_trips_are_measured_and_heartbeats_counted() {
+    let network = Network::new();
+    let a = network.start("a");
+    let b = network.node("b").connect(a.address).start();
+    until("b knows its round trip to a", SOON, || {
+        let rows = b.peers();
+        let found = rows_of(&rows, Some(&a.id)).into_iter().find(|row| row["direction"] == "outgoing");
+        let rtt = found.and_then(|row| row["rtt_ms"].as_f64());
+        rtt.filter(|rtt| *rtt > 0.0).ok_or_else(|| format!("{rows:?}"))
+    });
+    until("a answers what b sends", SOON, || {
+        let (sent, answered) = (b.status()["heartbeat"]["sent"].clone(), a.status()["heartbeat"]["answered"].clone());
+        let enough = sent.as_u64() > Some(1) && answered.as_u64() > Some(1);
+        if enough { Ok(()) } else { Err(format!("{sent} sent, {answered} answered")) }
+    });
+}

@@ -1,0 +1,246 @@
+//! Too much of everything: frames faster than they can be handled, answers that nobody reads, connections that say
+//! nothing. The node's memory stays bounded and its other neighbours notice nothing.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kithd::protocol::codec::encode_frame;
+use kithd::protocol::identity::ShortId;
+use kithd::protocol::list::List;
+use kithd::protocol::message::{News, Purpose, TailMessage};
+use kithd::protocol::record::Item;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::daemon::{Daemon, Network};
+use crate::patience::{SOON, until};
+use crate::report::{agreed, closed_for_any, refused, rows_of};
+use crate::stranger::{Line, Stranger, heartbeat, is_end};
+
+/// What a node's memory may grow by under a flood: some times the bound of one peer's queue, far below what is sent.
+const GROWTH: u64 = 24 << 20;
+/// A flood takes all the processors there are: only one at a time.
+static FLOODS: Mutex<()> = Mutex::new(());
+
+/// Two honest nodes, before a flood and after it.
+struct Witnessed {
+    a: Daemon,
+    b: Daemon,
+    rss: u64,
+    edges: BTreeSet<u64>,
+    network: Network,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Witnessed {
+    fn new(flags: &[&str]) -> Self {
+        let alone = FLOODS.lock();
+        let network = Network::new();
+        let a = network.node("a").with(flags).start();
+        let b = network.node("b").connect(a.address).start();
+        agreed(&[&a, &b]);
+        let (rss, edges) = (rss(&a), edges(&a, &b));
+        assert!(!edges.is_empty());
+        Self { a, b, rss, edges, network, _alone: alone }
+    }
+
+    /// The node's memory is what it was, and so are the edges of the honest nodes.
+    fn is_unharmed(&self) {
+        let now = rss(&self.a);
+        println!("resident: {} KiB before, {} KiB now", self.rss >> 10, now >> 10);
+        assert!(now < self.rss + GROWTH, "{} bytes before, {now} now", self.rss);
+        assert_eq!(edges(&self.a, &self.b), self.edges);
+        for (node, other) in [(&self.a, &self.b), (&self.b, &self.a)] {
+            let rows = node.peers();
+            let closed: Vec<_> = rows_of(&rows, Some(&other.id))
+                .into_iter()
+                .filter(|row| row["close_reason"] == "heartbeat-timeout" || row["close_reason"] == "slow-reader")
+                .collect();
+            assert!(closed.is_empty(), "{closed:?}");
+        }
+    }
+}
+
+fn rss(node: &Daemon) -> u64 {
+    node.status()["memory"]["rss_bytes"].as_u64().unwrap()
+}
+
+/// The numbers of the established connections between a and b, as a counts them.
+fn edges(a: &Daemon, b: &Daemon) -> BTreeSet<u64> {
+    let rows = a.peers();
+    let open = rows_of(&rows, Some(&b.id)).into_iter().filter(|row| row["state"] == "established");
+    open.map(|row| row["peer_id"].as_u64().unwrap()).collect()
+}
+
+/// Sends these bytes over and over for that long, while another thread reads what comes back, and a third one looks at
+/// the node's memory. Gives back the most that was seen of it, and what was sent.
+fn flood(node: &Daemon, mut line: Line, bytes: &[u8], span: Duration) -> (u64, u64) {
+    let mut answers = line.socket.try_clone().unwrap();
+    let (over, peak) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut sent = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = vec![0; 1 << 16];
+            while answers.read(&mut buffer).is_ok_and(|read| read > 0) {}
+        });
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                peak.fetch_max(rss(node), Ordering::Relaxed);
+            }
+        });
+        let start = Instant::now();
+        while start.elapsed() < span {
+            match line.try_send(bytes) {
+                Ok(()) => sent += bytes.len() as u64,
+                Err(error) if is_end(&error) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        line.socket.shutdown(std::net::Shutdown::Both).ok();
+    });
+    (peak.load(Ordering::Relaxed), sent)
+}
+
+#[test]
+fn a_flood_of_heartbeats_is_paused_and_not_kept() {
+    let nodes = Witnessed::new(&[]);
+    let stranger = Stranger::new(&nodes.network, "eager");
+    let line = stranger.dial(&nodes.a);
+    let many: Vec<u8> = (1..500).flat_map(|seq| encode_frame(&heartbeat(seq))).collect();
+    let (peak, sent) = flood(&nodes.a, line, &many, Duration::from_secs(4));
+    println!("{} KiB of heartbeats; at most {} KiB resident", sent >> 10, peak >> 10);
+    assert!(sent > 4 << 20, "only {sent} bytes were taken: this is no flood");
+    assert!(peak < nodes.rss + GROWTH, "{} bytes before, {peak} in the flood", nodes.rss);
+    nodes.is_unharmed();
+}
+
+/// Each of these costs the node a dozen signatures to check, and the sender nothing.
+#[test]
+fn a_flood_of_news_is_paused_and_not_kept() {
+    let nodes = Witnessed::new(&[]);
+    let stranger = Stranger::new(&nodes.network, "eager");
+    let line = stranger.dial(&nodes.a);
+    let items: List<Item, 128> = crowd(&nodes.network, 16).iter().map(|one| Item::Record(one.record())).collect();
+    let push = encode_frame(&TailMessage::Push(News { items, want: List::new() })).repeat(16);
+    let (peak, sent) = flood(&nodes.a, line, &push, Duration::from_secs(4));
+    println!("{} KiB of news; at most {} KiB resident", sent >> 10, peak >> 10);
+    assert!(peak < nodes.rss + GROWTH, "{} bytes before, {peak} in the flood", nodes.rss);
+    nodes.is_unharmed();
+}
+
+/// Made-up members, whose records are as large as records get.
+fn crowd(network: &Network, count: usize) -> Vec<Stranger> {
+    let crowd = (0..count).map(|number| {
+        let mut one = Stranger::new(network, &format!("extra-{number}"));
+        one.body.tags = [("note".to_owned(), "x".repeat(252))].into_iter().collect();
+        one
+    });
+    crowd.collect()
+}
+
+/// He asks for 16 MiB and takes nothing.
+#[test]
+fn a_peer_that_never_reads_is_closed_and_costs_its_bound() {
+    let nodes = Witnessed::new(&[]);
+    let crowd = crowd(&nodes.network, 18);
+    let stranger = Stranger::new(&nodes.network, "deaf");
+    let mut line = Line::narrow_to(nodes.a.address);
+    stranger.introduce(&nodes.a, &mut line);
+    for some in crowd.chunks(9) {
+        let items = some.iter().map(|one| Item::Record(one.record())).collect();
+        line.tell(&TailMessage::Push(News { items, want: List::new() }));
+    }
+    let want: List<ShortId, 256> = crowd.iter().map(|one| one.body.id.short()).collect();
+    let request = encode_frame(&TailMessage::Push(News { items: List::new(), want }));
+    let answer: usize = crowd.iter().map(|one| kithd::protocol::codec::encoded_len(&*one.record())).sum();
+
+    let (mut owed, mut peak) = (0, 0);
+    line.socket.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
+    let start = Instant::now();
+    while owed < 32 << 20 {
+        match line.try_send(&request) {
+            Ok(()) => owed += answer,
+            Err(error) if is_end(&error) => break,
+            Err(error) => panic!("{error}, though {owed} bytes are owed and nothing is read"),
+        }
+        if owed % (1 << 20) < answer {
+            peak = peak.max(rss(&nodes.a));
+        }
+    }
+    println!(
+        "asked for {} KiB within {:.1} s; at most {} KiB resident",
+        owed >> 10,
+        start.elapsed().as_secs_f64(),
+        peak >> 10
+    );
+    let reason = closed_for_any(&nodes.a, Some(&stranger.id()), &["slow-reader", "overloaded"]);
+    assert!(refused(&nodes.a, &reason) > 0);
+    assert!(peak < nodes.rss + GROWTH, "{} bytes before, {peak} at most", nodes.rss);
+    until("nothing is queued for it any more", SOON, || {
+        let queued = nodes.a.status()["memory"]["queued_bytes"].as_u64().unwrap();
+        if queued < 64 << 10 { Ok(()) } else { Err(format!("{queued} bytes")) }
+    });
+    nodes.is_unharmed();
+    drop(line);
+}
+
+/// So many may wait to introduce themselves, and only so long.
+#[test]
+fn silent_connections_are_bounded_and_closed() {
+    let nodes = Witnessed::new(&["--limits-handshake-timeout", "1s"]);
+    let start = Instant::now();
+    let lines: Vec<Line> = (0..200).map(|_| Line::to(nodes.a.address)).collect();
+    println!("200 connections after {:.2} s", start.elapsed().as_secs_f64());
+    until("those above the bound are refused, the others time out", SOON, || {
+        let (many, late) = (refused(&nodes.a, "too-many-pending"), refused(&nodes.a, "handshake-timeout"));
+        // On a slow machine the first ones are gone before the last ones come.
+        if many + late == 200 && late >= 128 { Ok(()) } else { Err(format!("{many} refused, {late} late")) }
+    });
+    println!("all closed {:.2} s after the first came", start.elapsed().as_secs_f64());
+    for mut line in lines {
+        assert_eq!(line.rest(), b"");
+    }
+    nodes.is_unharmed();
+
+    // Half of them begin and do not end.
+    let mut lines: Vec<Line> = (0..100).map(|_| Line::to(nodes.a.address)).collect();
+    for line in &mut lines {
+        line.send(&kithd::protocol::codec::encode_preamble(Purpose::Overlay));
+        line.send(&[0, 0, 1]);
+    }
+    let c = nodes.network.node("c").connect(nodes.a.address).start();
+    agreed(&[&nodes.a, &nodes.b, &c]);
+    for mut line in lines {
+        assert_eq!(line.rest(), b"");
+    }
+    nodes.is_unharmed();
+}
+
+/// Comes and goes a thousand times: neither threads nor descriptors nor memory stay behind.
+#[test]
+fn a_thousand_short_connections_leave_nothing_behind() {
+    let nodes = Witnessed::new(&[]);
+    let counts = || {
+        let pid = nodes.a.pid();
+        let count = |what: &str| std::fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
+        (count("fd"), count("task"))
+    };
+    let before = counts();
+    let stranger = Stranger::new(&nodes.network, "restless");
+    for number in 0..1000 {
+        match number % 3 {
+            0 => drop(Line::to(nodes.a.address)),
+            1 => Line::to(nodes.a.address).send(b"nonsense"),
+            _ => drop(stranger.dial(&nodes.a)),
+        }
+    }
+    until("threads and descriptors are what they were", SOON, || {
+        let now = counts();
+        // Spare threads wait for the next peer, a few at most.
+        if now.0 <= before.0 && now.1 <= before.1 + 8 { Ok(()) } else { Err(format!("{now:?}, {before:?} before")) }
+    });
+    nodes.is_unharmed();
+}

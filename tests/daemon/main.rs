@@ -1,0 +1,24 @@
+//! The daemon from outside: real processes on loopback, held to the contract that users and scripts rely on.
+//!
+//! Each file is a theme and each test a behaviour. Nothing here looks inside: a node is started as a user starts it,
+//! asked by its own client verbs, sent signals, and talked to over TCP by strangers who speak the protocol and then
+//! misbehave. Whatever takes time is a condition with a generous deadline (`patience`), never a fixed wait, except
+//! where the behaviour is that nothing happens. How long things took is printed (`cargo test -- --nocapture`), not
+//! asserted: a busy machine is late, and is not wrong.
+
+mod daemon;
+mod patience;
+mod report;
+mod stranger;
+
+mod agreement;
+mod dialling;
+mod farewell;
+mod flood;
+mod misbehaviour;
+mod silence;
+mod start;
+mod state_files;
+mod status;
+mod threads;
+mod verbs;

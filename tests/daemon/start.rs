@@ -1,0 +1,171 @@
+//! Starts that fail: with one line that says why, the right exit code, and nothing lost.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::daemon::{Ended, Network, closed_port, kithd, write};
+
+#[test]
+fn without_any_configuration_a_node_serves_on_loopback() {
+    // Its default port may be taken on this machine, so that is the one thing it is told.
+    let home = tempfile::tempdir().unwrap();
+    let mut child = kithd()
+        .args(["run", "--listen", "127.0.0.1:0"])
+        .env("XDG_STATE_HOME", home.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let state = home.path().join("kithd");
+    crate::patience::until("it answers at the default place", crate::patience::SOON, || {
+        let ended = Ended::of(kithd().args(["identity"]).env("XDG_STATE_HOME", home.path()));
+        if ended.code == Some(0) { Ok(()) } else { Err(format!("{ended:?}")) }
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state), 0o700);
+    assert_eq!(mode(&state.join("identity.key")), 0o600);
+    assert_eq!(mode(&state.join("admin.sock")), 0o600);
+}
+
+#[test]
+fn a_port_in_use_is_exit_4() {
+    let network = Network::new();
+    let a = network.start("a");
+    let line = network.node("b").listen(&[a.address]).refused();
+    assert!(line.one_line(4).contains(&a.address.to_string()), "{line:?}");
+    // An address of another machine.
+    let elsewhere = network.node("c").listen(&["192.0.2.7:7100"]).with(&["--advertise", "127.0.0.1:7100"]).refused();
+    // Without a network key nothing but loopback is listened on; either answer is right.
+    assert!(elsewhere.one_line(4).contains("192.0.2.7:7100"), "{elsewhere:?}");
+}
+
+#[test]
+fn a_state_directory_in_use_is_exit_4() {
+    let network = Network::new();
+    let a = network.start("a");
+    let second = a.setup().refused();
+    let line = second.one_line(4);
+    assert!(line.contains(a.setup().state_dir().to_str().unwrap()), "{line}");
+    // The first one did not notice.
+    assert_eq!(a.json(&["identity"])["id"], a.id.as_str());
+}
+
+#[test]
+fn a_damaged_identity_is_exit_4_and_stays_as_it_is() {
+    let network = Network::new();
+    let mut a = network.start("a");
+    a.kill();
+    let key = a.setup().state_dir().join("identity.key");
+    let sound = fs::read(&key).unwrap();
+    let mut flipped = sound.clone();
+    flipped[sound.len() / 2] ^= 0x80;
+    for damaged in [&b""[..], &sound[..sound.len() / 2], &[sound.as_slice(), b"0"].concat(), &flipped, &[0xff; 5000]] {
+        write(&key, damaged);
+        let ended = a.setup().refused();
+        assert!(ended.one_line(4).contains("identity.key"), "{ended:?}");
+        assert_eq!(fs::read(&key).unwrap(), damaged);
+    }
+    fs::remove_file(&key).unwrap();
+    fs::create_dir(&key).unwrap();
+    assert!(a.setup().refused().one_line(4).contains("identity.key"));
+    fs::remove_dir(&key).unwrap();
+    // A pipe that nobody writes to must not be waited for.
+    mknodat(CWD, &key, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    assert!(a.setup().refused().one_line(4).contains("identity.key"));
+    fs::remove_file(&key).unwrap();
+
+    write(&key, &sound);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let id = a.id.clone();
+    a.start_again();
+    assert_eq!(a.id, id);
+}
+
+/// A key that others can read is no secret any more.
+#[test]
+fn an_identity_others_can_read_is_exit_4() {
+    let network = Network::new();
+    let mut a = network.start("a");
+    a.kill();
+    let key = a.setup().state_dir().join("identity.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(a.setup().refused().one_line(4).contains("identity.key"));
+}
+
+#[test]
+fn a_state_directory_that_is_none_is_exit_4() {
+    let network = Network::new();
+    let setup = network.node("a");
+    write(&setup.state_dir(), b"a file");
+    let ended = setup.refused();
+    assert!(ended.one_line(4).contains(setup.state_dir().to_str().unwrap()), "{ended:?}");
+    assert_eq!(fs::read(setup.state_dir()).unwrap(), b"a file");
+
+    let below = network.node("b").with(&["--socket", setup.state_dir().join("admin.sock").to_str().unwrap()]);
+    below.refused().one_line(4);
+}
+
+/// What is at the socket's place and is no socket is somebody's file.
+#[test]
+fn a_file_at_the_sockets_place_is_not_removed() {
+    let network = Network::new();
+    let setup = network.node("a");
+    fs::create_dir(setup.state_dir()).unwrap();
+    fs::set_permissions(setup.state_dir(), fs::Permissions::from_mode(0o700)).unwrap();
+    let place = setup.state_dir().join("admin.sock");
+    write(&place, b"mine");
+    setup.refused().one_line(4);
+    assert_eq!(fs::read(&place).unwrap(), b"mine");
+}
+
+/// Outside loopback strangers could come in, so a key is required that this version cannot have yet.
+#[test]
+fn listening_to_strangers_without_a_network_key_is_exit_4() {
+    let network = Network::new();
+    let port = closed_port().port();
+    let ended =
+        network.node("a").listen(&[format!("0.0.0.0:{port}")]).with(&["--advertise", "127.0.0.1:7100"]).refused();
+    assert!(ended.one_line(4).contains("key"), "{ended:?}");
+    let mixed = network.node("a").listen(&["127.0.0.1:0".to_owned(), format!("[::]:{port}")]).refused();
+    mixed.one_line(4);
+}
+
+#[test]
+fn errors_of_configuration_are_exit_2() {
+    let network = Network::new();
+    for (label, fault) in [
+        ("", "0"),
+        (&"x".repeat(64), "64"),
+        ("a b", "' '"),
+        ("line\nbreak", "\\n"),
+        ("\u{1b}[31mred", "\\u{1b}"),
+        ("\u{202e}x", "\\u{202e}"),
+        ("../../etc", "'/'"),
+    ] {
+        let setup = network.node(label);
+        let ended = setup.refused();
+        assert!(ended.one_line(2).contains(fault), "{label:?}: {ended:?}");
+        assert!(!setup.state_dir().exists(), "{label:?} has made a state directory");
+    }
+    network.node(&"x".repeat(63)).start();
+
+    let setup = network.node("a");
+    let file = setup.home().join("kithd.toml");
+    write(&file, b"[heartbeat]\nintervall = \"1s\"\n");
+    let ended = setup.with(&["--config", file.to_str().unwrap()]).refused();
+    let line = ended.one_line(2);
+    for word in ["kithd.toml", "line 2", "heartbeat.intervall", "1s", "heartbeat.interval"] {
+        assert!(line.contains(word), "no {word:?} in {line}");
+    }
+    let long = format!("/{}", "s".repeat(107));
+    assert!(network.node("a").with(&["--socket", &long]).refused().one_line(2).contains("107"));
+    for bad in [["--connect", "nowhere"], ["--listen", "7100"], ["--heartbeat-timeout", "0s"], ["--no-such-flag", "1"]]
+    {
+        network.node("a").with(&bad).refused().one_line(2);
+    }
+    Ended::of(kithd().args(["run", "--config", "/no/such/file"])).one_line(2);
+}

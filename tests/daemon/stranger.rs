@@ -1,0 +1,275 @@
+//! Somebody who speaks the protocol, with the crate's own types, over a plain socket, and does with it what he likes.
+//!
+//! As a tail he dials a node and introduces himself; as a head he listens, and a node that was told his address dials
+//! him. His address answers nobody unless he listens, and his record says that it was never reached, so that no
+//! honest node tries to.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use kithd::protocol::codec::{Message, PREAMBLE, decode_frame, encode_frame, encode_preamble};
+use kithd::protocol::hash::Hash;
+use kithd::protocol::identity::{ControllerId, Label};
+use kithd::protocol::list::List;
+use kithd::protocol::message::{HeadMessage, Purpose, Statement, TailMessage};
+use kithd::protocol::reason::Reason;
+use kithd::protocol::record::{NetworkId, Record, RecordBody, RecordState, Signature, Signer};
+use socket2::{Domain, Socket, Type};
+
+use crate::daemon::{Daemon, Network, closed_port};
+use crate::patience::SOON;
+
+/// A member of the network with a key of his own.
+#[derive(Clone)]
+pub struct Stranger {
+    key: SigningKey,
+    pub body: RecordBody,
+}
+
+impl Stranger {
+    pub fn new(network: &Network, label: &str) -> Self {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).unwrap();
+        let key = SigningKey::from_bytes(&seed);
+        let body = RecordBody {
+            network: NetworkId::of(network.name()),
+            id: ControllerId(key.verifying_key().to_bytes()),
+            version: wall_ms(),
+            issued: u32::try_from(wall_ms() / 3_600_000).unwrap(),
+            incarnation: 1,
+            state: RecordState::Up,
+            reachable: false,
+            address: closed_port(),
+            label: label.parse::<Label>().unwrap(),
+            tags: List::new(),
+            edges: List::new(),
+        };
+        Self { key, body }
+    }
+
+    /// His id, as reports show it.
+    pub fn id(&self) -> String {
+        self.body.id.hex()
+    }
+
+    /// His record, signed.
+    pub fn record(&self) -> Arc<Record> {
+        Record::signed(self.body.clone(), self).shared()
+    }
+
+    /// How he introduces himself to a node.
+    pub fn hello(&self, daemon: &Daemon) -> TailMessage {
+        let (record, clock_ms) = (self.record(), wall_ms());
+        TailMessage::Hello { record, clock_ms, purpose: Purpose::Overlay, dialled: daemon.address }
+    }
+
+    /// How he welcomes a node.
+    pub fn welcome(&self) -> HeadMessage {
+        HeadMessage::Welcome { record: self.record(), clock_ms: wall_ms() }
+    }
+
+    /// Dials a node and becomes its neighbour.
+    pub fn dial(&self, daemon: &Daemon) -> Line {
+        let mut line = Line::to(daemon.address);
+        self.introduce(daemon, &mut line);
+        line
+    }
+
+    /// The same on a line that stands.
+    pub fn introduce(&self, daemon: &Daemon, line: &mut Line) {
+        line.send(&encode_preamble(Purpose::Overlay));
+        line.tell(&self.hello(daemon));
+        match line.hear::<HeadMessage>() {
+            Some(HeadMessage::Welcome { record, .. }) => assert_eq!(record.body.id.hex(), daemon.id),
+            other => panic!("no welcome, but {other:?}"),
+        }
+    }
+}
+
+impl Signer for Stranger {
+    fn id(&self) -> ControllerId {
+        self.body.id
+    }
+
+    fn sign(&self, bytes: &[u8]) -> Signature {
+        let signature = self.key.sign(bytes);
+        Signature(*signature.r_bytes(), *signature.s_bytes())
+    }
+}
+
+/// A stranger who listens.
+pub struct Trap {
+    pub stranger: Stranger,
+    pub address: SocketAddr,
+    listener: TcpListener,
+}
+
+impl Trap {
+    pub fn new(network: &Network, label: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut stranger = Stranger::new(network, label);
+        stranger.body.address = address;
+        Self { stranger, address, listener }
+    }
+
+    /// The next connection, which has to come soon.
+    pub fn accept(&self) -> Line {
+        self.accept_within(SOON).expect("nobody dials")
+    }
+
+    pub fn accept_within(&self, limit: Duration) -> Option<Line> {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    let line = Line::over(stream.into());
+                    line.socket.set_nonblocking(false).unwrap();
+                    return Some(line);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(10)),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        None
+    }
+
+    /// Whether somebody waits to be accepted.
+    pub fn is_dialled(&self) -> bool {
+        self.accept_within(Duration::from_millis(50)).is_some()
+    }
+
+    /// The next connection, up to the introduction of the node that dials.
+    pub fn catch(&self, daemon: &Daemon) -> Line {
+        let mut line = self.accept();
+        let mut preamble = [0; PREAMBLE];
+        line.socket.read_exact(&mut preamble).unwrap();
+        assert_eq!(preamble, encode_preamble(Purpose::Overlay));
+        match line.hear::<TailMessage>() {
+            Some(TailMessage::Hello { record, .. }) => assert_eq!(record.body.id.hex(), daemon.id),
+            other => panic!("no hello, but {other:?}"),
+        }
+        line
+    }
+}
+
+/// One TCP connection, in frames or in bytes.
+pub struct Line {
+    pub socket: Socket,
+}
+
+impl Line {
+    pub fn to(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::over(socket)
+    }
+
+    /// One whose system takes hardly anything that is not read.
+    pub fn narrow_to(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::over(socket)
+    }
+
+    fn over(socket: Socket) -> Self {
+        socket.set_tcp_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket.set_write_timeout(Some(SOON)).unwrap();
+        Self { socket }
+    }
+
+    /// Sends bytes. A remote that has closed meanwhile is no error: what it said is to be read.
+    pub fn send(&mut self, bytes: &[u8]) {
+        match self.try_send(bytes) {
+            Err(error) if !is_end(&error) => panic!("cannot send: {error}"),
+            _ => {}
+        }
+    }
+
+    pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
+    pub fn tell(&mut self, message: &impl Message) {
+        self.send(&encode_frame(message));
+    }
+
+    /// The next message, or `None` at the end of the stream.
+    pub fn hear<M: Message>(&mut self) -> Option<M> {
+        let mut header = [0; 4];
+        self.fill(&mut header)?;
+        let mut frame = vec![0; u32::from_be_bytes(header) as usize];
+        self.fill(&mut frame)?;
+        Some(decode_frame(&frame).unwrap_or_else(|reason| panic!("{reason}: {frame:?}")))
+    }
+
+    /// The tail's end of the line: the reason of the head's farewell, `None` if it closes without one. Whatever else
+    /// comes before is passed over.
+    pub fn dismissed(&mut self) -> Option<Reason> {
+        loop {
+            match self.hear::<HeadMessage>()? {
+                HeadMessage::Goodbye(reason) => return Some(reason),
+                _ => continue,
+            }
+        }
+    }
+
+    /// The same at the head's end.
+    pub fn abandoned(&mut self) -> Option<Reason> {
+        loop {
+            match self.hear::<TailMessage>()? {
+                TailMessage::Goodbye(reason) => return Some(reason),
+                _ => continue,
+            }
+        }
+    }
+
+    /// Every byte up to the end of the stream.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        match self.socket.read_to_end(&mut rest) {
+            Err(error) if !is_end(&error) => panic!("the end does not come: {error}, after {} bytes", rest.len()),
+            _ => rest,
+        }
+    }
+
+    /// Says that nothing more will come.
+    pub fn finish(&mut self) {
+        // The remote may have been faster.
+        let _ = self.socket.shutdown(std::net::Shutdown::Write);
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Option<()> {
+        match self.socket.read_exact(bytes) {
+            Ok(()) => Some(()),
+            Err(error) if is_end(&error) => None,
+            Err(error) => panic!("nothing comes: {error}"),
+        }
+    }
+}
+
+/// The remote's end of the connection, polite or not.
+pub fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
+/// A heartbeat of somebody who knows nothing.
+pub fn heartbeat(seq: u64) -> TailMessage {
+    TailMessage::Heartbeat { seq, statement: ignorance(), echo: None }
+}
+
+/// What somebody states who knows nothing.
+pub fn ignorance() -> Statement {
+    Statement { digest: Hash([0; 32]), ages: List::new() }
+}
+
+/// Unix time in milliseconds.
+pub fn wall_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
