@@ -20,6 +20,7 @@ pub mod identity;
 pub mod list;
 pub mod message;
 pub mod node;
+pub mod open_requests;
 pub mod peer_state;
 pub mod reason;
 pub mod record;

@@ -23,12 +23,13 @@ use super::list::List;
 use super::message::{
     BucketHash, EntryHash, HeadMessage, MAX_ENTRIES, MAX_HINTS, News, Purpose, Statement, TailMessage,
 };
+use super::open_requests::OpenRequests;
 use super::reason::Reason;
 use super::record::{Item, Record};
 use super::time::Time;
 
 /// How many `Watch` a head holds; with one every burst of news would cost a round trip. One more is misbehaviour.
-pub const MAX_WATCHES: u8 = 2;
+pub const MAX_WATCHES: u32 = 2;
 
 /// The state of one connection.
 #[derive(Clone, Debug)]
@@ -53,8 +54,8 @@ pub enum PeerState {
     Established {
         /// Its deadlines.
         heartbeat: Heartbeat,
-        /// At the head: how many requests for news are held open.
-        watches: u8,
+        /// What the tail asked and the head has not answered.
+        open: OpenRequests,
     },
     /// Over; nothing follows.
     Closed(Reason),
@@ -268,7 +269,6 @@ impl Peer {
     }
 
     fn command(&mut self, now: Time, command: Command, actions: &mut Actions) {
-        let established = matches!(self.state, PeerState::Established { .. });
         match (command, &mut self.state) {
             (Command::Connect(greeting), PeerState::Idle) => {
                 actions.push(Action::Dial(greeting.address));
@@ -288,13 +288,14 @@ impl Peer {
                 actions.push(Action::Answer(busy));
                 self.shut(Reason::Busy, false, actions);
             }
-            (Command::Answer(answer), PeerState::Established { watches, .. }) => {
-                if matches!(answer, HeadMessage::News(_)) {
-                    *watches = watches.saturating_sub(1);
-                }
+            (Command::Answer(answer), PeerState::Established { open, .. }) => {
+                open.answered(&answer);
                 actions.push(Action::Answer(answer));
             }
-            (Command::Issue(request), _) if established => actions.push(Action::Issue(request)),
+            (Command::Issue(request), PeerState::Established { open, .. }) => {
+                open.asked(&request);
+                actions.push(Action::Issue(request));
+            }
             (Command::Beat, PeerState::Established { heartbeat, .. }) => {
                 let due = heartbeat.beat_now(now);
                 self.act_on(due, actions);
@@ -325,19 +326,17 @@ impl Peer {
                 TailMessage::Goodbye(reason) => self.shut(reason, true, actions),
                 _ => self.close(Reason::Unexpected, actions),
             },
-            PeerState::Established { heartbeat, watches } => {
+            PeerState::Established { heartbeat, open } => {
                 if heartbeat.life(now) {
                     actions.push(Action::Report(PeerEvent::Alive));
                 }
+                open.asked(&message);
                 let event = match message {
                     TailMessage::Heartbeat { statement, .. } => match dated {
                         Some(dated) => PeerEvent::Statement(statement, dated),
                         None => return,
                     },
-                    TailMessage::Watch if *watches < MAX_WATCHES => {
-                        *watches += 1;
-                        PeerEvent::Watch
-                    }
+                    TailMessage::Watch if open.watches() <= MAX_WATCHES => PeerEvent::Watch,
                     TailMessage::Push(news) => PeerEvent::Push(news.items.into_vec(), news.want.into_vec()),
                     TailMessage::Sync { buckets } => PeerEvent::Sync(buckets),
                     TailMessage::Repurpose(purpose) => PeerEvent::Repurpose(purpose),
@@ -367,7 +366,10 @@ impl Peer {
                 HeadMessage::Goodbye(reason) => self.shut(reason, true, actions),
                 _ => self.close(Reason::Unexpected, actions),
             },
-            PeerState::Established { heartbeat, .. } => {
+            PeerState::Established { heartbeat, open } => {
+                if !open.answered(&message) {
+                    return self.close(Reason::Unexpected, actions);
+                }
                 if heartbeat.life(now) {
                     actions.push(Action::Report(PeerEvent::Alive));
                 }
@@ -435,7 +437,7 @@ impl Peer {
 
     fn establish(&mut self, now: Time) {
         let heartbeat = Heartbeat::new(self.side, self.times.interval, self.times.timeout, now);
-        self.state = PeerState::Established { heartbeat, watches: 0 };
+        self.state = PeerState::Established { heartbeat, open: OpenRequests::default() };
     }
 
     /// Closes with a word to the remote, if there is anybody who would understand it.
