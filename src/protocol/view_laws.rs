@@ -84,7 +84,10 @@ fn view_of(items: &[VerifiedItem]) -> View {
 }
 
 /// All that the merge is about: neither suspicions nor what waits for its record.
-fn essence(view: &mut View) -> (Hash, Vec<(ShortId, [u8; 8])>, Vec<Standing>) {
+/// A digest, the states and the standings of a view: all that must not depend on the order of news.
+type Essence = (Hash, Vec<(ShortId, [u8; 8])>, Vec<Standing>);
+
+fn essence(view: &mut View) -> Essence {
     let states = view.states().collect();
     let standings = view.entries.values().map(Entry::standing).collect();
     (view.digest(), states, standings)

@@ -18,7 +18,7 @@ use crate::protocol::hash::Hash;
 use crate::protocol::identity::ControllerId;
 use crate::protocol::message::{MAX_RADIUS, Statement};
 use crate::protocol::time::Time;
-use crate::protocol::view::View;
+use crate::protocol::view::{Entry, View};
 
 /// A byte of a statement's age, in milliseconds.
 const AGE_UNIT_MS: u64 = 100;
@@ -61,6 +61,13 @@ pub struct Shown {
     pub since: Time,
 }
 
+impl Shown {
+    /// True if all live nodes are among the agreeing.
+    pub fn is_unanimous(&self) -> bool {
+        self.agreeing == self.live && self.live > 0
+    }
+}
+
 impl Agreement {
     /// `fresh`: how old a neighbour's statement may be, `max(2 interval, timeout) + interval`.
     pub fn new(fresh: Duration) -> Self {
@@ -92,6 +99,11 @@ impl Agreement {
         if self.heard.get(&from).is_none_or(|(_, held)| *held <= dated) {
             self.heard.insert(from, (statement, dated));
         }
+    }
+
+    /// The digest that is held.
+    pub fn digest(&self) -> Hash {
+        self.digest
     }
 
     /// Since when this node has held its digest.
@@ -127,6 +139,10 @@ impl Agreement {
     pub fn shown(&self, me: &ControllerId, view: &View, now: Time) -> Shown {
         let claim = self.claim(now);
         let live = view.up().count();
+        if !view.get(me).is_some_and(Entry::is_up) {
+            // Whoever has left is none of those who are to agree.
+            return Shown { agreeing: 0, live, radius: 0, age: Duration::ZERO, since: self.since };
+        }
         let mut adjacent: BTreeMap<ControllerId, Vec<ControllerId>> = BTreeMap::new();
         for (tail, head) in view.edges() {
             adjacent.entry(tail).or_default().push(head);
@@ -159,5 +175,20 @@ impl Claim {
         let ages = if now < self.expires { self.ages.as_slice() } else { &[] };
         // An age beyond 25 s cannot be said: the radius ends before it.
         Statement { digest: self.digest, ages: ages.iter().map_while(units).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_not_up_itself_claims_nothing() {
+        let me = ControllerId([1; 32]);
+        let mut view = View::new(4);
+        let mut agreement = Agreement::new(Duration::from_secs(3));
+        agreement.observe(&me, &mut view, Time::ZERO);
+        let shown = agreement.shown(&me, &view, Time::ZERO);
+        assert_eq!((shown.agreeing, shown.live, shown.is_unanimous()), (0, 0, false));
     }
 }

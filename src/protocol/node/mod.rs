@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::HostPort;
 use super::address_book::{AddressBook, KnownAddress};
-use super::discovery::agreement::{Agreement, Claim};
+use super::discovery::agreement::{Agreement, Claim, Shown};
 use super::discovery::detector::Detector;
 use super::discovery::feed::Feed;
 use super::discovery::overlay::Rings;
@@ -313,6 +313,21 @@ impl Node {
         self.agreement.claim(now.mono)
     }
 
+    /// How many nodes are shown to hold this node's view.
+    pub fn agreement(&self, now: Now) -> Shown {
+        self.agreement.shown(&self.me, &self.view, now.mono)
+    }
+
+    /// The digest of the view, as it was after the last call of [`Node::handle`].
+    pub fn digest(&self) -> Hash {
+        self.agreement.digest()
+    }
+
+    /// What this node knows of the whole network.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
     /// This node's id.
     pub fn id(&self) -> ControllerId {
         self.me
@@ -360,6 +375,11 @@ impl Node {
     /// The open connections with a node.
     pub fn links_with(&self, id: &ControllerId) -> Vec<PeerId> {
         self.links.iter().filter(|(_, link)| link.node == Some(*id)).map(|(peer, _)| *peer).collect()
+    }
+
+    /// All open connections.
+    pub fn links(&self) -> impl Iterator<Item = (PeerId, &Link)> {
+        self.links.iter().map(|(peer, link)| (*peer, link))
     }
 
     /// One open connection.

@@ -136,11 +136,11 @@ impl Node {
     }
 
     fn agreement_report(&self, now: Now) -> AgreementReport {
-        let shown = self.agreement.shown(&self.me, &self.view, now.mono);
+        let shown = self.agreement(now);
         AgreementReport {
             agreeing: shown.agreeing,
             live: shown.live,
-            unanimous: shown.agreeing == shown.live && shown.live > 0,
+            unanimous: shown.is_unanimous(),
             radius: shown.radius,
             age_seconds: shown.age.as_secs_f64(),
             since: rfc3339(now.wall_at(shown.since)),
