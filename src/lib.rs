@@ -9,6 +9,7 @@ pub mod peer;
 pub mod protocol;
 pub mod reactor;
 pub mod secure;
+pub mod simulator;
 
 pub use config::Config;
 pub use controller::node::Node;

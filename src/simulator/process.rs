@@ -1,0 +1,354 @@
+//! One simulated process: a node's machines as its daemon runs them, in one loop instead of threads.
+//!
+//! Like them it answers heartbeats where frames are taken off, drains whatever follows from an input before it rests, and
+//! then asks each machine when it wants to be woken.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::protocol::address::HostPort;
+use crate::protocol::codec::{
+    FrameSplitter, Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Message, PREAMBLE, check_preamble, decode_frame,
+    encode_frame, encode_preamble,
+};
+use crate::protocol::hash::hash_parts;
+use crate::protocol::heartbeat::{Answers, Side};
+use crate::protocol::identity::{ControllerId, PeerId};
+use crate::protocol::message::{HeadMessage, TailMessage};
+use crate::protocol::node::{Action, Input, Memory, Node, Notice, Settings};
+use crate::protocol::peer_state::{self, Command, Peer, PeerEvent, PeerState, PeerTimes};
+use crate::protocol::reason::Reason;
+use crate::protocol::record::{Item, Record, Signature, Signed, Signer, Verified, VerifiedItem, WitnessBody};
+use crate::protocol::time::{Now, Time};
+
+/// A leaving node waits this long for its neighbours to have heard.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// A machine that still wants something after so many turns at one moment never rests: a bug, and better loud.
+const MAX_TURNS: usize = 10_000;
+
+/// What a process wants of the world around it.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Open a connection for this peer.
+    Dial(PeerId, SocketAddr),
+    /// Send bytes on this peer's connection.
+    Write(PeerId, Vec<u8>),
+    /// End this peer's connection after what was written.
+    Shut(PeerId),
+    /// Ask the resolver.
+    Resolve(HostPort),
+    /// The node told its user something.
+    Notice(Notice),
+    /// A witness came by: for the truth's sake, not the node's.
+    Overheard(WitnessBody),
+    /// The process ends by itself.
+    Exit,
+}
+
+/// A running node.
+pub(super) struct Process {
+    node: Node,
+    times: PeerTimes,
+    ends: BTreeMap<PeerId, End>,
+    inbox: VecDeque<Input>,
+    written: BTreeMap<PeerId, Vec<u8>>,
+    effects: Vec<Effect>,
+    leaving: Option<Time>,
+}
+
+/// One end of a connection.
+struct End {
+    side: Side,
+    peer: Peer,
+    answers: Answers,
+    splitter: FrameSplitter,
+    limit: usize,
+}
+
+impl Process {
+    pub(super) fn new(settings: Settings, signer: StandIn, memory: &Memory, seed: u64, now: Now) -> Self {
+        let times = settings.peer;
+        Self {
+            node: Node::new(settings, Box::new(signer), memory, seed, now),
+            times,
+            ends: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            written: BTreeMap::new(),
+            effects: Vec::new(),
+            leaving: None,
+        }
+    }
+
+    pub(super) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// When it wants [`Process::tick`].
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let own = [self.node.idle_due(), self.node.discovery_due(), self.leaving].into_iter().flatten();
+        own.chain(self.ends.values().filter_map(|end| end.peer.deadline())).min()
+    }
+
+    /// Perhaps a deadline has come.
+    pub(super) fn tick(&mut self, now: Now) -> Vec<Effect> {
+        let due = |end: &End| end.peer.deadline().is_some_and(|deadline| deadline <= now.mono);
+        let due: Vec<PeerId> = self.ends.iter().filter(|(_, end)| due(end)).map(|(peer, _)| *peer).collect();
+        for peer in due {
+            self.feed(now, peer, peer_state::Input::Tick);
+        }
+        self.settle(now)
+    }
+
+    /// The node's user, or the resolver, has something for it.
+    pub(super) fn tell(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        if matches!(input, Input::Leave) {
+            self.leaving = Some(now.mono + FAREWELL);
+        }
+        self.inbox.push_back(input);
+        self.settle(now)
+    }
+
+    /// A connection has come in; which peer it became, if it was let in.
+    pub(super) fn accepted(&mut self, now: Now, from: SocketAddr) -> (Result<PeerId, Reason>, Vec<Effect>) {
+        let accepted = self.node.accepted(now, from);
+        if let Ok(peer) = accepted {
+            self.add_end(peer, Side::Head);
+            self.feed(now, peer, peer_state::Input::Command(Command::Accept));
+        }
+        (accepted, self.settle(now))
+    }
+
+    /// A dial succeeded.
+    pub(super) fn connected(&mut self, now: Now, peer: PeerId) -> Vec<Effect> {
+        self.feed(now, peer, peer_state::Input::Connected);
+        self.settle(now)
+    }
+
+    /// A dial failed.
+    pub(super) fn refused(&mut self, now: Now, peer: PeerId, reason: Reason) -> Vec<Effect> {
+        self.feed(now, peer, peer_state::Input::Ended(reason));
+        self.settle(now)
+    }
+
+    /// A connection is over; `reset` tells how.
+    pub(super) fn ended(&mut self, now: Now, peer: PeerId, reset: bool) -> Vec<Effect> {
+        let partial = self.ends.get(&peer).is_some_and(|end| end.splitter.is_partial());
+        let reason = match (reset, partial) {
+            (true, _) => Reason::Reset,
+            (false, true) => Reason::EofInFrame,
+            (false, false) => Reason::EndOfStream,
+        };
+        self.feed(now, peer, peer_state::Input::Ended(reason));
+        self.settle(now)
+    }
+
+    /// Some bytes came in.
+    pub(super) fn received(&mut self, now: Now, peer: PeerId, bytes: &[u8]) -> Vec<Effect> {
+        let Some(end) = self.ends.get_mut(&peer) else { return Vec::new() };
+        let mut sieve = Sieve { limit: end.limit, frames: Vec::new() };
+        let split = end.splitter.split(bytes, &mut sieve);
+        for frame in sieve.frames {
+            if let Err(reason) = self.frame(now, peer, &frame) {
+                self.feed(now, peer, peer_state::Input::Ended(reason));
+            }
+        }
+        if let Err(reason) = split {
+            self.feed(now, peer, peer_state::Input::Ended(reason));
+        }
+        self.settle(now)
+    }
+
+    fn frame(&mut self, now: Now, peer: PeerId, frame: &[u8]) -> Result<(), Reason> {
+        let Some(end) = self.ends.get_mut(&peer) else { return Ok(()) };
+        if end.side == Side::Tail {
+            let message = decode_frame::<HeadMessage>(frame)?;
+            self.feed(now, peer, peer_state::Input::Answer(message));
+            return Ok(());
+        }
+        let message = decode_frame::<TailMessage>(frame)?;
+        let mut dated = None;
+        if let (TailMessage::Heartbeat { seq, echo, .. }, PeerState::Established { .. }) = (&message, end.peer.state())
+        {
+            dated = end.answers.answer(*seq, *echo, now.mono);
+            let statement = self.node.claim(now).statement(now.mono);
+            self.write(peer, &HeadMessage::Heartbeat { seq: *seq, statement });
+        }
+        self.feed(now, peer, peer_state::Input::Request { message, dated });
+        Ok(())
+    }
+
+    /// One input for a peer, and what follows from it, up to what it tells its controller.
+    fn feed(&mut self, now: Now, peer: PeerId, input: peer_state::Input) {
+        let Some(end) = self.ends.get_mut(&peer) else { return };
+        let mut actions = Vec::new();
+        end.peer.handle(now.mono, input, &mut actions);
+        for action in actions {
+            match action {
+                peer_state::Action::Dial(address) => self.effects.push(Effect::Dial(peer, address)),
+                peer_state::Action::Preamble(purpose) => {
+                    self.written.entry(peer).or_default().extend(encode_preamble(purpose));
+                }
+                peer_state::Action::Issue(message) => self.write(peer, &message),
+                peer_state::Action::Answer(message) => self.write(peer, &message),
+                peer_state::Action::Beat { seq, echo } => {
+                    let statement = self.node.claim(now).statement(now.mono);
+                    self.write(peer, &TailMessage::Heartbeat { seq, statement, echo });
+                }
+                peer_state::Action::Open => {
+                    if let Some(end) = self.ends.get_mut(&peer) {
+                        end.limit = MAX_FRAME;
+                    }
+                }
+                peer_state::Action::Report(event) => self.report(now, peer, event),
+                peer_state::Action::Shut => {
+                    self.send_written();
+                    self.effects.push(Effect::Shut(peer));
+                }
+            }
+        }
+    }
+
+    fn report(&mut self, now: Now, peer: PeerId, event: PeerEvent<Arc<Record>, Item>) {
+        if matches!(event, PeerEvent::Closed { .. }) {
+            self.ends.remove(&peer);
+        }
+        if let PeerEvent::Push(items, _) | PeerEvent::News(items, ..) = &event {
+            let witnesses = items.iter().filter_map(|item| match item {
+                Item::Witness(witness) => Some(Effect::Overheard(witness.body.clone())),
+                Item::Record(_) | Item::Forget(_) => None,
+            });
+            self.effects.extend(witnesses);
+        }
+        match event.check(verify_record, verify_item) {
+            Ok(event) => self.inbox.push_back(Input::Peer(peer, event)),
+            Err(reason) => self.feed(now, peer, peer_state::Input::Ended(reason)),
+        }
+    }
+
+    /// Handles whatever waits, and whatever is due, until the node rests.
+    fn settle(&mut self, now: Now) -> Vec<Effect> {
+        let is_due = |due: Option<Time>| due.is_some_and(|due| due <= now.mono);
+        for turn in 0.. {
+            assert!(turn < MAX_TURNS, "a node never rests at {:?}", now.mono);
+            let input = match self.inbox.pop_front() {
+                Some(input) => input,
+                None if is_due(self.node.idle_due()) => Input::Idle,
+                None if is_due(self.node.discovery_due()) => Input::Discovery,
+                None if self.may_go(now) => {
+                    self.leaving = None;
+                    self.effects.push(Effect::Exit);
+                    Input::CloseAll(Reason::Leaving)
+                }
+                None => break,
+            };
+            let mut actions = Vec::new();
+            self.node.handle(now, input, &mut actions);
+            for action in actions {
+                self.act(now, action);
+            }
+        }
+        self.send_written();
+        // Whoever leaves has said goodbye on every connection before it exits.
+        self.effects.sort_by_key(|effect| matches!(effect, Effect::Exit));
+        std::mem::take(&mut self.effects)
+    }
+
+    fn may_go(&self, now: Now) -> bool {
+        self.leaving.is_some_and(|deadline| deadline <= now.mono || self.node.farewell_delivered())
+    }
+
+    fn act(&mut self, now: Now, action: Action) {
+        match action {
+            Action::Dial(peer, greeting) => {
+                self.add_end(peer, Side::Tail);
+                self.feed(now, peer, peer_state::Input::Command(Command::Connect(greeting)));
+            }
+            Action::Command(peer, command) => self.feed(now, peer, peer_state::Input::Command(command)),
+            Action::Resolve(name) => self.effects.push(Effect::Resolve(name)),
+            Action::Notify(notice) => self.effects.push(Effect::Notice(notice)),
+            Action::Connected(..) => {}
+            Action::Fatal(_) => self.effects.push(Effect::Exit),
+        }
+    }
+
+    fn add_end(&mut self, peer: PeerId, side: Side) {
+        let splitter = if side == Side::Head { FrameSplitter::with_preamble() } else { FrameSplitter::new() };
+        let end = End {
+            side,
+            peer: Peer::new(side, self.times),
+            answers: Answers::default(),
+            splitter,
+            limit: MAX_FRAME_BEFORE_HELLO,
+        };
+        self.ends.insert(peer, end);
+    }
+
+    fn write(&mut self, peer: PeerId, message: &impl Message) {
+        self.written.entry(peer).or_default().extend(encode_frame(message));
+    }
+
+    /// All that one turn has for a connection is one packet, as the daemon's sink does it.
+    fn send_written(&mut self) {
+        let written = std::mem::take(&mut self.written);
+        self.effects.extend(written.into_iter().map(|(peer, bytes)| Effect::Write(peer, bytes)));
+    }
+}
+
+/// Collects frames whole.
+struct Sieve {
+    limit: usize,
+    frames: Vec<Vec<u8>>,
+}
+
+impl Frames for Sieve {
+    fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn preamble(&mut self, preamble: [u8; PREAMBLE]) -> Result<(), Reason> {
+        check_preamble(preamble)
+    }
+
+    fn frame(&mut self, frame: &[u8]) -> Result<(), Reason> {
+        self.frames.push(frame.to_vec());
+        Ok(())
+    }
+}
+
+/// Stands in for a key: its signature is a hash that anybody could make, but nobody here does.
+pub(super) struct StandIn(pub(super) ControllerId);
+
+impl Signer for StandIn {
+    fn id(&self) -> ControllerId {
+        self.0
+    }
+
+    fn sign(&self, bytes: &[u8]) -> Signature {
+        Signature(hash_parts(b"stand-in", &[&self.0.0, bytes]).0, [0; 32])
+    }
+}
+
+fn verify<T>(by: ControllerId, body: &impl Signed, signature: Signature, whole: Arc<T>) -> Result<Verified<T>, Reason> {
+    let holds = StandIn(by).sign(&body.signed_bytes()) == signature;
+    if holds { Ok(Verified::vouch(whole)) } else { Err(Reason::BadSignature) }
+}
+
+fn verify_record(record: Arc<Record>) -> Result<Verified<Record>, Reason> {
+    verify(record.body.id, &record.body, record.signature, Arc::clone(&record))
+}
+
+fn verify_item(item: Item) -> Result<VerifiedItem, Reason> {
+    Ok(match item {
+        Item::Record(record) => VerifiedItem::Record(verify_record(record)?),
+        Item::Witness(witness) => {
+            let (by, signature) = (witness.body.observer, witness.signature);
+            VerifiedItem::Witness(verify(by, &witness.body, signature, Arc::clone(&witness))?)
+        }
+        Item::Forget(forget) => {
+            let (by, signature) = (forget.body.author, forget.signature);
+            VerifiedItem::Forget(verify(by, &forget.body, signature, Arc::clone(&forget))?)
+        }
+    })
+}

@@ -1,0 +1,140 @@
+//! What befalls hosts and links.
+
+use super::links::Segment;
+use super::process::{Process, StandIn};
+use super::traffic::{Connection, Event, other};
+use super::world::{AFTERMATH, Host, World};
+use crate::protocol::hash::Hash;
+use crate::protocol::heartbeat::Side;
+use crate::protocol::node::{Input, Memory};
+use crate::protocol::time::Time;
+
+impl World {
+    /// Starts a node that is not running, with what it remembers.
+    pub fn start(&mut self, host: Host) {
+        let (now, moment) = (self.now_at(host), self.now);
+        let seed = self.rng.next_u64();
+        let machine = self.machine_mut(host);
+        machine.run += 1;
+        machine.dark = false;
+        machine.undisturbed = moment + AFTERMATH;
+        let signer = StandIn(machine.id);
+        machine.process = Some(Process::new(machine.settings.clone(), signer, &machine.memory, seed, now));
+        let effects = machine.process.as_mut().map(|process| process.tick(now)).unwrap_or_default();
+        self.apply(host, effects);
+    }
+
+    /// The node forgets what it wrote down; to be called while it is not running.
+    pub fn lose_memory(&mut self, host: Host) {
+        self.machine_mut(host).memory = Memory::default();
+    }
+
+    /// Sets a host's wall clock forward or back.
+    pub fn shift_clock(&mut self, host: Host, by_ms: i64) {
+        self.machine_mut(host).clock_ms += by_ms;
+    }
+
+    /// The host vanishes: nothing comes back from it any more.
+    pub fn crash(&mut self, host: Host) {
+        self.end_process(host);
+        self.machine_mut(host).dark = true;
+    }
+
+    /// The process is killed: its system resets its connections and refuses new ones.
+    pub fn kill(&mut self, host: Host) {
+        self.end_process(host);
+        self.break_connections(host, Segment::Reset);
+    }
+
+    /// The process is stopped: its system still accepts connections, but nothing is done with them.
+    pub fn stop(&mut self, host: Host) {
+        let machine = self.machine_mut(host);
+        machine.held.get_or_insert_default();
+        machine.undisturbed = Time(u64::MAX);
+    }
+
+    /// The process goes on: whatever came meanwhile comes now, before or after the timers see how late it is.
+    pub fn cont(&mut self, host: Host) {
+        let calm = self.now + AFTERMATH;
+        let machine = self.machine_mut(host);
+        machine.undisturbed = calm;
+        let held = machine.held.take().unwrap_or_default();
+        let timers_first = self.rng.chance(0.5);
+        if timers_first {
+            self.tick(host);
+        }
+        for event in held {
+            self.happen(event);
+        }
+        self.tick(host);
+    }
+
+    /// The node takes its leave.
+    pub fn leave(&mut self, host: Host) {
+        self.tell(host, Input::Leave);
+    }
+
+    /// A user tells a node something.
+    pub fn tell(&mut self, host: Host, input: Input) {
+        let now = self.now_at(host);
+        self.with_process(host, |process| process.tell(now, input));
+    }
+
+    /// These hosts on one side, all others on the other.
+    pub fn partition(&mut self, aside: &[Host]) {
+        for host in self.hosts() {
+            self.links.set_side(host, usize::from(aside.contains(&host)));
+            self.machine_mut(host).undisturbed = Time(u64::MAX);
+        }
+    }
+
+    /// All on one side again.
+    pub fn heal(&mut self) {
+        self.links.heal();
+        let calm = self.now + AFTERMATH;
+        for machine in &mut self.machines {
+            machine.undisturbed = calm;
+        }
+    }
+
+    /// Nothing passes between these two any more.
+    pub fn cut(&mut self, one: Host, other: Host) {
+        self.links.cut(one, other);
+    }
+
+    /// Ends every connection of a host, as a restarting middle box does; the nodes live on.
+    pub fn break_links(&mut self, host: Host) {
+        let of_host = |connection: &Connection| connection.tail.host == host || connection.head.host == host;
+        let broken: Vec<u64> = self.connections.iter().filter(|(_, one)| of_host(one)).map(|(id, _)| *id).collect();
+        for id in broken {
+            self.happen(Event::Arrives(id, Side::Tail, Segment::Reset));
+            self.happen(Event::Arrives(id, Side::Head, Segment::Reset));
+        }
+    }
+
+    pub(super) fn end_process(&mut self, host: Host) {
+        let now = self.now;
+        let machine = self.machine_mut(host);
+        if let Some(process) = machine.process.take() {
+            machine.memory = process.node().memory();
+        }
+        machine.held = None;
+        machine.alarm = None;
+        machine.connections.clear();
+        machine.digests.push((now, Hash([0; 32])));
+    }
+
+    pub(super) fn break_connections(&mut self, host: Host, how: Segment) {
+        let ids: Vec<u64> = self.connections.keys().copied().collect();
+        for id in ids {
+            for side in [Side::Tail, Side::Head] {
+                let Some(connection) = self.connections.get_mut(&id) else { continue };
+                let end = connection.end(side);
+                if end.host == host && end.open {
+                    end.open = false;
+                    self.send(id, other(side), how.clone());
+                }
+            }
+        }
+    }
+}

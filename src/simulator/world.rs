@@ -1,0 +1,269 @@
+//! The world: a queue of events, ordered by time and then by the order in which they were made, and the hosts they
+//! happen to.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::checks::Findings;
+use super::links::Links;
+use super::process::Process;
+use super::traffic::{Connection, Event};
+use crate::protocol::address::HostPort;
+use crate::protocol::hash::{Hash, hash_parts};
+use crate::protocol::identity::{ControllerId, Label, PeerId};
+use crate::protocol::node::{Memory, Settings};
+use crate::protocol::peer_state::PeerTimes;
+use crate::protocol::record::NetworkId;
+use crate::protocol::rng::Rng;
+use crate::protocol::time::{Now, Time};
+
+/// The wall clock at the world's start: 2026-01-01, so that versions and hours look as they do.
+const EPOCH_MS: u64 = 1_767_225_600_000;
+/// How often the nodes' claims are compared with the truth.
+const SAMPLE: Duration = Duration::from_millis(100);
+/// How finely [`World::run_until`] looks.
+const STEP: Duration = Duration::from_millis(10);
+/// So long after a host's last trouble others may still rightly speak of it.
+pub(super) const AFTERMATH: Duration = Duration::from_secs(10);
+
+/// What holds for the whole world.
+#[derive(Clone, Debug)]
+pub struct Conditions {
+    /// Decides everything that chance decides.
+    pub seed: u64,
+    /// One way; each pair of hosts has its own, fixed.
+    pub latency: RangeInclusive<Duration>,
+    /// Of every packet.
+    pub loss: f64,
+}
+
+impl Conditions {
+    /// 1 to 100 ms one way and no loss.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, latency: Duration::from_millis(1)..=Duration::from_millis(100), loss: 0.0 }
+    }
+}
+
+/// A host, by its number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Host(pub usize);
+
+/// A host and the process on it.
+pub(super) struct Machine {
+    pub(super) id: ControllerId,
+    pub(super) settings: Settings,
+    pub(super) process: Option<Process>,
+    /// What came while the process was stopped; `None` while it is not.
+    pub(super) held: Option<VecDeque<Event>>,
+    /// From when on it has been as well as any other.
+    pub(super) undisturbed: Time,
+    /// Which digests its process has held, and since when; all zeros while there is none.
+    pub(super) digests: Vec<(Time, Hash)>,
+    pub(super) bytes: u64,
+    pub(super) packets: u64,
+    pub(super) memory: Memory,
+    pub(super) dark: bool,
+    pub(super) run: u64,
+    pub(super) clock_ms: i64,
+    pub(super) alarm: Option<Time>,
+    pub(super) connections: BTreeMap<PeerId, u64>,
+}
+
+/// Hosts, links, and what is about to happen.
+pub struct World {
+    /// What the checks have found so far.
+    pub findings: Findings,
+    pub(super) now: Time,
+    pub(super) machines: Vec<Machine>,
+    pub(super) links: Links,
+    pub(super) hosts: BTreeMap<ControllerId, Host>,
+    seed: u64,
+    pub(super) rng: Rng,
+    queue: BTreeMap<(Time, u64), Event>,
+    next_event: u64,
+    next_sample: Time,
+    pub(super) addresses: BTreeMap<SocketAddr, Host>,
+    pub(super) names: BTreeMap<HostPort, Vec<SocketAddr>>,
+    pub(super) connections: BTreeMap<u64, Connection>,
+    pub(super) next_connection: u64,
+}
+
+impl World {
+    /// An empty world.
+    pub fn new(conditions: Conditions) -> Self {
+        let Conditions { seed, latency, loss } = conditions;
+        Self {
+            findings: Findings::default(),
+            now: Time::ZERO,
+            machines: Vec::new(),
+            links: Links::new(seed, latency, loss),
+            hosts: BTreeMap::new(),
+            seed,
+            rng: Rng::new(seed),
+            queue: BTreeMap::new(),
+            next_event: 0,
+            next_sample: Time::ZERO,
+            addresses: BTreeMap::new(),
+            names: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            next_connection: 0,
+        }
+    }
+
+    /// A network of which every node is told the first one's address, started at once.
+    pub fn network(conditions: Conditions, nodes: usize) -> Self {
+        let mut world = Self::new(conditions);
+        for number in 0..nodes {
+            let connect = if number == 0 { Vec::new() } else { vec![HostPort::Ip(address_of(0))] };
+            let host = world.add(connect);
+            world.start(host);
+        }
+        world
+    }
+
+    /// A host whose node will dial these addresses once it is started.
+    pub fn add(&mut self, connect: Vec<HostPort>) -> Host {
+        let number = self.machines.len();
+        let id = ControllerId(hash_parts(b"simulated node", &[&self.seed.to_le_bytes(), &number.to_le_bytes()]).0);
+        let host = Host(number);
+        self.hosts.insert(id, host);
+        self.addresses.insert(address_of(number), host);
+        self.machines.push(Machine {
+            id,
+            settings: settings(number, connect),
+            process: None,
+            held: None,
+            undisturbed: Time::ZERO,
+            digests: Vec::new(),
+            bytes: 0,
+            packets: 0,
+            memory: Memory::default(),
+            dark: false,
+            run: 0,
+            // Clocks of machines that keep time differ by a second or two.
+            clock_ms: self.rng.below(4000) as i64 - 2000,
+            alarm: None,
+            connections: BTreeMap::new(),
+        });
+        host
+    }
+
+    /// The virtual time.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// All hosts.
+    pub fn hosts(&self) -> impl Iterator<Item = Host> + use<> {
+        (0..self.machines.len()).map(Host)
+    }
+
+    /// The id of a host's node.
+    pub fn id(&self, host: Host) -> ControllerId {
+        self.machine(host).id
+    }
+
+    /// Where a host's node listens.
+    pub fn address(&self, host: Host) -> SocketAddr {
+        self.machine(host).settings.advertise
+    }
+
+    /// The settings with which a host's node starts next.
+    pub fn settings_mut(&mut self, host: Host) -> &mut Settings {
+        &mut self.machine_mut(host).settings
+    }
+
+    /// What the resolver will say of a name; of others it knows nothing.
+    pub fn name(&mut self, name: HostPort, addresses: Vec<SocketAddr>) {
+        self.names.insert(name, addresses);
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, span: Duration) {
+        self.run_to(self.now + span);
+    }
+
+    /// Lets time pass until something is so; how long it took, or `None` if it did not come within `limit`.
+    pub fn run_until(&mut self, limit: Duration, mut is_so: impl FnMut(&Self) -> bool) -> Option<Duration> {
+        let start = self.now;
+        while !is_so(self) {
+            if self.now.since(start) >= limit {
+                return None;
+            }
+            self.run_for(STEP);
+        }
+        Some(self.now.since(start))
+    }
+
+    fn run_to(&mut self, end: Time) {
+        while self.now < end {
+            let until = end.min(self.next_sample);
+            while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= until) {
+                let ((at, _), event) = entry.remove_entry();
+                self.now = at;
+                self.happen(event);
+            }
+            self.now = until;
+            if self.now == self.next_sample {
+                self.check_claims();
+                self.next_sample = self.now + SAMPLE;
+            }
+        }
+    }
+
+    pub(super) fn machine(&self, host: Host) -> &Machine {
+        &self.machines[host.0]
+    }
+
+    pub(super) fn machine_mut(&mut self, host: Host) -> &mut Machine {
+        &mut self.machines[host.0]
+    }
+
+    /// The present, by a host's own clocks.
+    pub fn now_at(&self, host: Host) -> Now {
+        let wall_ms = (EPOCH_MS + self.now.0 / 1000).saturating_add_signed(self.machine(host).clock_ms);
+        Now { mono: self.now, wall_ms }
+    }
+
+    pub(super) fn at(&mut self, moment: Time, event: Event) {
+        self.queue.insert((moment, self.next_event), event);
+        self.next_event += 1;
+    }
+}
+
+/// Each host in a /24 of its own.
+pub(super) fn address_of(number: usize) -> SocketAddr {
+    let [.., high, low] = (number as u32).to_be_bytes();
+    SocketAddr::from((Ipv4Addr::new(10, high, low, 1), 7100))
+}
+
+/// The defaults of the configuration.
+fn settings(number: usize, connect: Vec<HostPort>) -> Settings {
+    let ms = Duration::from_millis;
+    Settings {
+        label: Label::from_lossy(&format!("n{number}")),
+        network: NetworkId::of("simulated"),
+        advertise: address_of(number),
+        tags: BTreeMap::new(),
+        connect,
+        peer: PeerTimes { interval: ms(1000), timeout: ms(500), dial: ms(2000), handshake: ms(5000) },
+        idle_period: ms(1000),
+        out_degree: 8,
+        accept: 16,
+        accept_ring: 4,
+        flush_first: ms(5),
+        flush_interval: ms(100),
+        publish_stability: ms(250),
+        publish_interval: ms(1000),
+        refute_window: ms(2000),
+        max_outgoing: 64,
+        max_incoming: 1024,
+        max_pending: 128,
+        max_pending_per_prefix: 8,
+        max_nodes: 16_384,
+        max_addresses: 4096,
+        max_addresses_per_source: 256,
+    }
+}
