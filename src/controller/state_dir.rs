@@ -15,6 +15,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 use crate::protocol::node::Memory;
 use crate::secure::keys::{Identity, IdentityError};
 
@@ -68,8 +70,17 @@ impl StateDir {
     pub fn load(&self) -> (Memory, Option<String>) {
         let path = self.known();
         let read = || -> io::Result<Memory> {
+            // Whatever lies there is opened without waiting: a pipe that nobody writes to would hold up the start.
+            let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path)?;
+            let found = file.metadata()?;
+            if !found.is_file() {
+                return Err(io::Error::new(ErrorKind::InvalidData, "it is not a file"));
+            }
+            if found.len() > MAX_KNOWN {
+                return Err(io::Error::new(ErrorKind::InvalidData, "it is too long"));
+            }
             let mut text = Vec::new();
-            File::open(&path)?.take(MAX_KNOWN).read_to_end(&mut text)?;
+            file.take(MAX_KNOWN).read_to_end(&mut text)?;
             Ok(serde_json::from_slice(&text)?)
         };
         match read() {
