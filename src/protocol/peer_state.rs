@@ -323,7 +323,7 @@ impl Peer {
                     *heard = true;
                     actions.push(Action::Report(PeerEvent::Hello { record, clock_ms, purpose, dialled }));
                 }
-                TailMessage::Goodbye(reason) => self.shut(reason, true, actions),
+                TailMessage::Goodbye(reason) => self.shut(reason.heard(), true, actions),
                 _ => self.close(Reason::Unexpected, actions),
             },
             PeerState::Established { heartbeat, open } => {
@@ -340,7 +340,7 @@ impl Peer {
                     TailMessage::Push(news) => PeerEvent::Push(news.items.into_vec(), news.want.into_vec()),
                     TailMessage::Sync { buckets } => PeerEvent::Sync(buckets),
                     TailMessage::Repurpose(purpose) => PeerEvent::Repurpose(purpose),
-                    TailMessage::Goodbye(reason) => return self.shut(reason, true, actions),
+                    TailMessage::Goodbye(reason) => return self.shut(reason.heard(), true, actions),
                     TailMessage::Hello { .. } | TailMessage::Watch => return self.close(Reason::Unexpected, actions),
                 };
                 actions.push(Action::Report(event));
@@ -363,7 +363,7 @@ impl Peer {
                     actions.push(Action::Report(PeerEvent::Busy { record, hints }));
                     self.shut(Reason::Busy, true, actions);
                 }
-                HeadMessage::Goodbye(reason) => self.shut(reason, true, actions),
+                HeadMessage::Goodbye(reason) => self.shut(reason.heard(), true, actions),
                 _ => self.close(Reason::Unexpected, actions),
             },
             PeerState::Established { heartbeat, open } => {
@@ -387,7 +387,7 @@ impl Peer {
                     HeadMessage::News(said) => news(said, NewsKind::Watched),
                     HeadMessage::Ack(said) => news(said, NewsKind::Acknowledged),
                     HeadMessage::Differences { buckets, entries } => PeerEvent::Differences(buckets, entries),
-                    HeadMessage::Goodbye(reason) => return self.shut(reason, true, actions),
+                    HeadMessage::Goodbye(reason) => return self.shut(reason.heard(), true, actions),
                     HeadMessage::Welcome { .. } | HeadMessage::Busy { .. } => {
                         return self.close(Reason::Unexpected, actions);
                     }

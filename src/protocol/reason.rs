@@ -98,6 +98,11 @@ impl Reason {
         )
     }
 
+    /// What a reason in the remote's farewell is at this end: its user's decision was not this node's user's.
+    pub fn heard(self) -> Self {
+        if self == Self::Local { Self::Remote } else { self }
+    }
+
     /// True if it is evidence that nothing lives at the other end (`discovery.md` 2.6).
     pub fn is_death(self) -> bool {
         matches!(self, Self::ConnectionRefused | Self::Unreachable | Self::ConnectTimeout | Self::HeartbeatTimeout)
