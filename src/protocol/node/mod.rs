@@ -356,17 +356,6 @@ impl Node {
         self.feed.due().is_none() && self.links.values().all(done)
     }
 
-    /// The nodes this text may mean: a label, an id, or the beginning of one.
-    pub fn find(&self, text: &str) -> Vec<ControllerId> {
-        let exact: Vec<_> = self.view.iter().filter(|(_, entry)| entry.record().body.label.as_str() == text).collect();
-        let found = if exact.is_empty() && !text.is_empty() {
-            self.view.iter().filter(|(id, _)| id.hex().starts_with(&text.to_ascii_lowercase())).collect()
-        } else {
-            exact
-        };
-        found.into_iter().map(|(id, _)| *id).collect()
-    }
-
     /// The label of a node in the view.
     pub fn label_of(&self, id: &ControllerId) -> Option<&Label> {
         Some(&self.view.get(id)?.record().body.label)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Node;
 use super::link::{ClosedPeer, Link, Phase};
-use crate::protocol::identity::{Label, PeerId};
+use crate::protocol::identity::{ControllerId, Label, PeerId};
 use crate::protocol::reason::Reason;
 use crate::protocol::report::{
     AgreementReport, Direction, EdgeRow, NetworkReport, NodeRow, PeerCounts, PeerRow, RttSummary, SCHEMA, Status,
@@ -13,6 +13,17 @@ use crate::protocol::report::{
 use crate::protocol::time::{Now, rfc3339};
 
 impl Node {
+    /// The nodes this text may mean: a label, an id, or the beginning of one.
+    pub fn find(&self, text: &str) -> Vec<ControllerId> {
+        let exact: Vec<_> = self.view.iter().filter(|(_, entry)| entry.record().body.label.as_str() == text).collect();
+        let found = if exact.is_empty() && !text.is_empty() {
+            self.view.iter().filter(|(id, _)| id.hex().starts_with(&text.to_ascii_lowercase())).collect()
+        } else {
+            exact
+        };
+        found.into_iter().map(|(id, _)| *id).collect()
+    }
+
     /// The whole network as this node knows it.
     pub fn network_report(&mut self, now: Now) -> NetworkReport {
         let mut edges: Vec<_> =
