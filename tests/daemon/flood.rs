@@ -51,7 +51,9 @@ impl Witnessed {
         let now = rss(&self.a);
         println!("resident: {} KiB before, {} KiB now", self.rss >> 10, now >> 10);
         assert!(now < self.rss + GROWTH, "{} bytes before, {now} now", self.rss);
-        assert_eq!(edges(&self.a, &self.b), self.edges);
+        // A new edge may have come: the second ring takes its time.
+        let edges = edges(&self.a, &self.b);
+        assert!(edges.is_superset(&self.edges), "{:?} before, {edges:?} now", self.edges);
         for (node, other) in [(&self.a, &self.b), (&self.b, &self.a)] {
             let rows = node.peers();
             let closed: Vec<_> = rows_of(&rows, Some(&other.id))

@@ -325,6 +325,8 @@ fn a_head_that_breaks_the_protocol_is_closed_with_the_reason_and_left_alone() {
     let spring = |trap: &Trap, (what, bytes, reason): &(&str, Vec<u8>, Reason)| {
         let mut line = trap.catch(&node);
         line.tell(&trap.stranger.welcome());
+        // News before the first Watch would be unasked for.
+        while !matches!(line.hear::<TailMessage>(), Some(TailMessage::Watch) | None) {}
         line.send(bytes);
         let heard = line.abandoned();
         println!("{what}: {heard:?}");
