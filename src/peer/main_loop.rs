@@ -253,11 +253,13 @@ impl MainLoop {
     }
 
     fn handle_at(&mut self, now: Time, input: Input) {
-        if matches!(input, Input::Command(Command::Accept)) {
-            self.adopt();
-        }
+        let adopted = !matches!(input, Input::Command(Command::Accept)) || self.adopt();
         let mut actions = Vec::new();
         self.peer.handle(now, input, &mut actions);
+        if !adopted {
+            // The remote has gone before it was taken in.
+            self.peer.handle(now, Input::Ended(Reason::Reset), &mut actions);
+        }
         let was_over = self.is_over();
         for action in actions {
             // What fails after the end (a goodbye to somebody who does not read) changes nothing: the rest must be done.
@@ -338,11 +340,13 @@ impl MainLoop {
         }
     }
 
-    fn adopt(&mut self) {
-        let Some(stream) = self.stream.take() else { return };
-        if let Ok(connection) = self.around.reactor.adopt(stream) {
+    fn adopt(&mut self) -> bool {
+        let connection = self.stream.take().and_then(|stream| self.around.reactor.adopt(stream).ok());
+        let is_there = connection.is_some();
+        if let Some(connection) = connection {
             self.attach(connection);
         }
+        is_there
     }
 
     fn attach(&mut self, connection: Connection) {
