@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::daemon::{Daemon, Network};
 use crate::patience::{SOON, until};
-use crate::report::{agreed, closed_for_any, refused, rows_of};
+use crate::report::{self, agreed, agreed_and, closed_for_any, refused, rows_of};
 use crate::stranger::{Line, Stranger, heartbeat, is_end};
 
 /// What a node's memory may grow by under a flood: some times the bound of one peer's queue, far below what is sent.
@@ -40,7 +40,8 @@ impl Witnessed {
         let network = Network::new();
         let a = network.node("a").with(flags).start();
         let b = network.node("b").connect(a.address).start();
-        agreed(&[&a, &b]);
+        // Each is the other's successor in both rings: with an edge each way all is settled.
+        agreed_and(&[&a, &b], |view| report::edges(view).len() == 2);
         let (rss, edges) = (rss(&a), edges(&a, &b));
         assert!(!edges.is_empty());
         Self { a, b, rss, edges, network, _alone: alone }
@@ -51,9 +52,8 @@ impl Witnessed {
         let now = rss(&self.a);
         println!("resident: {} KiB before, {} KiB now", self.rss >> 10, now >> 10);
         assert!(now < self.rss + GROWTH, "{} bytes before, {now} now", self.rss);
-        // A new edge may have come: the second ring takes its time.
         let edges = edges(&self.a, &self.b);
-        assert!(edges.is_superset(&self.edges), "{:?} before, {edges:?} now", self.edges);
+        assert_eq!(edges, self.edges);
         for (node, other) in [(&self.a, &self.b), (&self.b, &self.a)] {
             let rows = node.peers();
             let closed: Vec<_> = rows_of(&rows, Some(&other.id))
