@@ -9,7 +9,7 @@
 //! [`Config::check`], which `Node::start` calls.
 
 mod contradictions;
-mod duration;
+pub mod duration;
 mod field;
 mod file;
 mod keys;
