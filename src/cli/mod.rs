@@ -12,6 +12,7 @@ use clap::{ArgMatches, Command};
 pub mod client_args;
 pub mod config;
 pub mod connect;
+pub mod demo;
 pub mod disconnect;
 pub mod dot;
 pub mod flags;
@@ -47,6 +48,7 @@ const VERBS: &[Verb] = &[
     (leave::command, leave::run),
     (forget::command, forget::run),
     (identity::command, identity::run),
+    (demo::command, demo::run),
 ];
 
 /// The whole grammar; the manual page and the shells' completions are made of it too.

@@ -75,7 +75,7 @@ fn judge(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     Ok(if down { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn status(status: Status) -> (&'static str, Colour) {
+pub(super) fn status(status: Status) -> (&'static str, Colour) {
     match status {
         Status::Up => ("up", Colour::Green),
         Status::Suspect => ("suspect", Colour::Yellow),
