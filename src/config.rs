@@ -93,14 +93,16 @@ impl Default for Node {
 }
 
 /// `$XDG_STATE_HOME/kithd`, else `~/.local/state/kithd`, else (for root, and for whoever has no home) `/var/lib/kithd`.
-fn default_state_dir() -> PathBuf {
-    // The XDG specification has relative paths ignored.
-    let directory = |name| env::var_os(name).map(|dir: OsString| PathBuf::from(dir)).filter(|dir| dir.is_absolute());
-    if let Some(state_home) = directory("XDG_STATE_HOME") {
-        return state_home.join("kithd");
-    }
-    match directory("HOME") {
-        Some(home) if !rustix::process::geteuid().is_root() => home.join(".local/state/kithd"),
+pub fn default_state_dir() -> PathBuf {
+    choose_state_dir(env::var_os("XDG_STATE_HOME"), env::var_os("HOME"), rustix::process::geteuid().is_root())
+}
+
+fn choose_state_dir(state_home: Option<OsString>, home: Option<OsString>, root: bool) -> PathBuf {
+    // The XDG specification has relative paths ignored, and an empty one is relative.
+    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    match (absolute(state_home), absolute(home)) {
+        (Some(state_home), _) => state_home.join("kithd"),
+        (None, Some(home)) if !root => home.join(".local/state/kithd"),
         _ => PathBuf::from("/var/lib/kithd"),
     }
 }
@@ -316,5 +318,22 @@ pub struct Log {
 impl Default for Log {
     fn default() -> Self {
         Self { level: LevelFilter::Info, file: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_lives_where_the_desktop_specification_says() {
+        let choose = |state_home: &str, home: &str, root| {
+            choose_state_dir(Some(state_home.into()), Some(home.into()), root).display().to_string()
+        };
+        assert_eq!(choose("/x/state", "/home/a", false), "/x/state/kithd");
+        assert_eq!(choose("/x/state", "/root", true), "/x/state/kithd");
+        assert_eq!(choose("", "/home/a", false), "/home/a/.local/state/kithd");
+        assert_eq!(choose("relative", "/root", true), "/var/lib/kithd");
+        assert_eq!(choose_state_dir(None, None, false), PathBuf::from("/var/lib/kithd"));
     }
 }

@@ -1,6 +1,5 @@
 //! What every verb that talks to a running node has in common: finding its socket, asking, printing, and the exit code.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +13,7 @@ use super::terminal;
 use crate::admin::api::{AdminError, Verb};
 use crate::admin::client::Client;
 use crate::admin::socket;
+use crate::config::default_state_dir;
 
 /// The forms of most verbs' output; the first is the default.
 pub const FORMATS: [&str; 2] = ["table", "json"];
@@ -52,12 +52,6 @@ pub fn socket(matches: &ArgMatches) -> PathBuf {
     from(ValueSource::CommandLine)
         .or_else(|| from(ValueSource::EnvVariable))
         .unwrap_or_else(|| default_state_dir().join(socket::NAME))
-}
-
-/// Where a node keeps its state unless told otherwise.
-pub fn default_state_dir() -> PathBuf {
-    let root = rustix::process::geteuid().is_root();
-    choose_state_dir(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"), root)
 }
 
 /// True if the output is to be JSON.
@@ -134,31 +128,9 @@ pub fn conclude(verdict: Result<ExitCode, Failure>) -> ExitCode {
     }
 }
 
-fn choose_state_dir(state_home: Option<OsString>, home: Option<OsString>, root: bool) -> PathBuf {
-    // The XDG specification has relative paths ignored, and an empty one is relative.
-    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
-    match (absolute(state_home), absolute(home)) {
-        (Some(state_home), _) => state_home.join("kithd"),
-        (None, Some(home)) if !root => home.join(".local/state/kithd"),
-        _ => PathBuf::from("/var/lib/kithd"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn state_lives_where_the_desktop_specification_says() {
-        let choose = |state_home: &str, home: &str, root| {
-            choose_state_dir(Some(state_home.into()), Some(home.into()), root).display().to_string()
-        };
-        assert_eq!(choose("/x/state", "/home/a", false), "/x/state/kithd");
-        assert_eq!(choose("/x/state", "/root", true), "/x/state/kithd");
-        assert_eq!(choose("", "/home/a", false), "/home/a/.local/state/kithd");
-        assert_eq!(choose("relative", "/root", true), "/var/lib/kithd");
-        assert_eq!(choose_state_dir(None, None, false), PathBuf::from("/var/lib/kithd"));
-    }
 
     #[test]
     fn a_typed_directory_goes_before_the_environment() {

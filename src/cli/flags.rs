@@ -21,14 +21,7 @@ pub fn run_args(cmd: Command) -> Command {
     cmd.arg(file).args(keys().iter().map(|key| key_arg(key, &defaults))).after_help(LAYERS)
 }
 
-/// Adds `--socket` and `--state-dir`: how a client verb finds its node.
-pub fn client_args(cmd: Command) -> Command {
-    let defaults = Config::default();
-    let finds_the_node = |key: &&Key| key.environment.is_some();
-    cmd.args(keys().iter().filter(finds_the_node).map(|key| key_arg(key, &defaults).help_heading(None::<&str>)))
-}
-
-/// What the flags say, of [`run_args`] or of [`client_args`].
+/// What the flags of [`run_args`] say.
 pub fn overrides(matches: &ArgMatches) -> Overrides {
     let mut overrides = Overrides::default();
     for key in keys() {
@@ -68,8 +61,6 @@ fn key_arg(key: &'static Key, defaults: &Config) -> Arg {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn matches(args: &[&str]) -> ArgMatches {
@@ -79,7 +70,6 @@ mod tests {
     #[test]
     fn the_flags_make_a_sound_command() {
         run_args(Command::new("run")).debug_assert();
-        client_args(Command::new("status")).debug_assert();
     }
 
     #[test]
@@ -93,16 +83,5 @@ mod tests {
             assert_eq!(loaded.origins.of("listen.addresses").to_string(), "flag --listen");
             assert_eq!(loaded.origins.of("heartbeat.interval").to_string(), "default");
         }
-    }
-
-    #[test]
-    fn client_flags_find_the_socket() {
-        let command = client_args(Command::new("status").no_binary_name(true));
-        let matches = command.try_get_matches_from(["--state-dir", "/some/where"]).unwrap();
-        assert!(config_file(&matches).is_none());
-        let node = load(&matches).unwrap().config.node;
-        assert_eq!(node.state_dir, Path::new("/some/where"));
-        // The environment of whoever runs the tests may name a socket.
-        assert!(node.socket.is_some() || node.socket_path() == Path::new("/some/where/admin.sock"));
     }
 }
