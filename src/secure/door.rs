@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ed25519_dalek::{Signature as Ed25519, VerifyingKey};
 use parking_lot::Mutex;
 
+use crate::protocol::address::dialable;
 use crate::protocol::codec::{encode, encoded_len};
 use crate::protocol::hash::hash_parts;
 use crate::protocol::identity::ControllerId;
@@ -48,7 +49,9 @@ impl Door {
         let body = &record.body;
         let tags: usize = body.tags.iter().map(|(key, value)| key.len() + value.len()).sum();
         let sorted = body.edges.windows(2).all(|pair| pair[0] < pair[1]);
-        if encoded_len(&*record) > MAX_RECORD || tags > MAX_TAGS || !sorted {
+        // Nobody may be made to dial what no node can have as its address: 0.0.0.0 would be a port of his own machine.
+        let nowhere = dialable(body.address).is_err();
+        if encoded_len(&*record) > MAX_RECORD || tags > MAX_TAGS || !sorted || nowhere {
             return Err(Reason::Malformed);
         }
         self.check(body.network, &body.id, body, record.signature)?;
