@@ -38,7 +38,8 @@ impl Network {
     pub fn node(&self, label: &str) -> Setup {
         let home = Arc::new(tempfile::tempdir().unwrap());
         let listen = vec!["127.0.0.1:0".to_owned()];
-        let setup = Setup { home, label: label.to_owned(), listen, connect: Vec::new(), args: Vec::new() };
+        let setup =
+            Setup { home, label: label.to_owned(), listen, connect: Vec::new(), args: Vec::new(), descriptors: None };
         setup.with(&["--network-name", &self.name])
     }
 
@@ -56,6 +57,7 @@ pub struct Setup {
     listen: Vec<String>,
     connect: Vec<String>,
     args: Vec<String>,
+    descriptors: Option<usize>,
 }
 
 impl Setup {
@@ -79,6 +81,11 @@ impl Setup {
         self
     }
 
+    /// With so many descriptors at most.
+    pub fn limited_to(self, descriptors: usize) -> Self {
+        Self { descriptors: Some(descriptors), ..self }
+    }
+
     /// A directory of this node's alone, in which the state directory will be made.
     pub fn home(&self) -> &Path {
         self.home.path()
@@ -90,7 +97,15 @@ impl Setup {
 
     /// The command line; it names everything that has a default outside the test's own directory.
     pub fn command(&self) -> Command {
-        let mut command = kithd();
+        let mut command = match self.descriptors {
+            None => kithd(),
+            Some(most) => {
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""));
+                shell.arg(kithd().get_program());
+                shell
+            }
+        };
         command.arg("run").arg("--state-dir").arg(self.state_dir()).args(["--label", &self.label]).args(&self.args);
         command.args(self.listen.iter().flat_map(|address| ["--listen", address]));
         command.args(self.connect.iter().flat_map(|address| ["--connect", address]));
@@ -210,6 +225,11 @@ impl Daemon {
     pub fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
         until("the process ends", SOON, || child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()))
+    }
+
+    /// How it ended, if it has by itself.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Ends it without warning.

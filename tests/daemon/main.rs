@@ -13,6 +13,7 @@ mod stranger;
 
 mod agreement;
 mod dialling;
+mod endurance;
 mod farewell;
 mod flood;
 mod misbehaviour;

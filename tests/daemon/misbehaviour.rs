@@ -126,6 +126,18 @@ fn nobody_introduces_himself_as_somebody_else() {
         }
     });
     let hour = 3_600_000;
+    let trap = Trap::new(&network, "victim");
+    let changed = |change: &dyn Fn(&mut Stranger)| {
+        let mut one = Stranger::new(&network, "changed");
+        change(&mut one);
+        one.record()
+    };
+    // On this address the node would find whoever listens on its own machine.
+    let unspecified = changed(&|one| one.body.address = ([0, 0, 0, 0], trap.address.port()).into());
+    let no_port = changed(&|one| one.body.address.set_port(0));
+    let multicast = changed(&|one| one.body.address = ([224, 0, 0, 1], 7100).into());
+    let long_tags = changed(&|one| one.body.tags = [("note".to_owned(), "x".repeat(253))].into_iter().collect());
+    let twice = changed(&|one| one.body.edges = [mallory.body.id.short(); 2].into_iter().collect());
     let signed_by_another =
         Arc::new(Record { body: alice.body.clone(), signature: mallory.sign(b"anything that alice never signed") });
     let cases = [
@@ -135,6 +147,11 @@ fn nobody_introduces_himself_as_somebody_else() {
         ("a clock an hour ahead", hello(skewed.record(), wall_ms() + hour), Reason::ClockSkew),
         ("a clock an hour behind", hello(skewed.record(), wall_ms() - hour), Reason::ClockSkew),
         ("the node's own record", hello(own, wall_ms()), Reason::Myself),
+        ("no address in particular", hello(unspecified, wall_ms()), Reason::Malformed),
+        ("an address without a port", hello(no_port, wall_ms()), Reason::Malformed),
+        ("an address of many", hello(multicast, wall_ms()), Reason::Malformed),
+        ("tags beyond their bound", hello(long_tags, wall_ms()), Reason::Malformed),
+        ("the same edge twice", hello(twice, wall_ms()), Reason::Malformed),
     ];
     for (what, hello, reason) in cases {
         let before = refused(&node, &reason.to_string());
@@ -149,6 +166,7 @@ fn nobody_introduces_himself_as_somebody_else() {
         });
         assert!(node.peers().iter().any(|row| row["close_reason"] == reason.to_string()), "{what}");
     }
+    assert!(!trap.is_dialled());
     let status = node.status();
     assert!(status["warnings"].to_string().contains("clock"), "{status}");
     let known = node.network().to_string();
