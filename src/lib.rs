@@ -35,10 +35,10 @@
 //! Each floor may use only what lies below it.
 //!
 //! ```text
-//!  6  main.rs, cli       parse, run, print
-//!  5  admin              the way in from outside: one JSON object a line over a Unix socket
+//!  5  main.rs, cli       parse, run, print
 //!  4  controller         the node's threads: main, listen, monitor idle, monitor status, network discovery
-//!  3  peer               one connection's thread
+//!     simulator          the same thinking in virtual time, without threads
+//!  3  peer, admin        one connection's thread · JSON lines over a Unix socket, to a desk where the controller sits
 //!  2  reactor, secure    the thread that reads all sockets · keys, and what was signed
 //!  1  protocol           the thinking: pure, time and chance are arguments
 //!     config, clock      what a node is told; the one place that asks for the time

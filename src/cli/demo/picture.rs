@@ -42,7 +42,10 @@ pub(super) fn draw(nodes: &[Named], report: &NetworkReport, colour: bool) -> Str
         let (status, address) = match row {
             Some(row) => {
                 let (word, hue) = network::status(row.status);
-                (Cell::painted(&format!("● {word}"), hue), row.address.to_string())
+                // All are on loopback: where room is short, the port tells them apart.
+                let port = format!(":{}", row.address.port());
+                let address = if nodes.len() > APART { port } else { row.address.to_string() };
+                (Cell::painted(&format!("● {word}"), hue), address)
             }
             None => ("○ unknown".into(), String::new()),
         };
