@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Select, Sender, bounded};
+use crossbeam_channel::{Receiver, Select, Sender};
 use parking_lot::Mutex;
 
-use super::receiver::{FromWire, Inward};
+use super::receiver::{FromWire, Inward, line};
 use super::sink::{Budget, Class, Sink, SinkLimits};
 use crate::clock::Clock;
 use crate::protocol::codec::{Message, encode_frame, encode_preamble};
@@ -30,8 +30,6 @@ use crate::secure::door::Door;
 
 /// A peer's stack: the deepest call, decoding and verifying a record, needs about a quarter of it.
 const STACK: usize = 64 * 1024;
-/// Batches of messages between the reactor and the main loop; each is one read, 64 KiB at most.
-const BATCHES: usize = 4;
 /// Events that one batch of messages may leave waiting for the controller before no more messages are taken.
 const MAX_WAITING_EVENTS: usize = 1;
 /// Commands a peer may have waiting: discovery sends a handful at a time, and a peer that is this far behind is lost.
@@ -350,7 +348,7 @@ impl MainLoop {
     }
 
     fn attach(&mut self, connection: Connection) {
-        let (sender, messages) = bounded(BATCHES);
+        let (sender, messages) = line();
         let limits = SinkLimits { max_queued: self.around.max_queued };
         let sink = Arc::new(Sink::new(connection.clone(), limits, Arc::clone(&self.around.budget)));
         let open = Arc::new(AtomicBool::new(false));

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::{Receiver as Inbox, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::sink::{Class, Sink};
@@ -22,6 +22,14 @@ use crate::protocol::peer_state::Input;
 use crate::protocol::reason::Reason;
 use crate::protocol::time::Time;
 use crate::reactor::{Flow, Receiver};
+
+/// Batches of messages between the reactor and the main loop; each is one read, 64 KiB at most.
+const BATCHES: usize = 4;
+
+/// The line between a connection's receiving half and its main loop: the batches, and one place for the last word.
+pub(super) fn line() -> (Sender<FromWire>, Inbox<FromWire>) {
+    bounded(BATCHES + 1)
+}
 
 /// What the reactor's thread tells the peer's.
 pub(super) enum FromWire {
@@ -86,14 +94,13 @@ impl Receiver for Inward {
         if self.batch.is_empty() {
             return Flow::Continue;
         }
-        match self.messages.try_send(FromWire::Messages(self.at, std::mem::take(&mut self.batch))) {
-            Err(TrySendError::Full(FromWire::Messages(_, batch))) => {
-                self.batch = batch;
-                Flow::Pause
-            }
-            // Nobody reads any more: the main loop has ended and closes the connection.
-            _ => Flow::Continue,
+        // Only this thread sends, so what has room now still has it in the next line.
+        if self.messages.len() >= BATCHES {
+            return Flow::Pause;
         }
+        // Fails if nobody reads any more: the main loop has ended and closes the connection.
+        let _ = self.messages.try_send(FromWire::Messages(self.at, std::mem::take(&mut self.batch)));
+        Flow::Continue
     }
 
     fn writable(&mut self) {
@@ -101,7 +108,7 @@ impl Receiver for Inward {
     }
 
     fn closed(&mut self, reason: Reason) {
-        // Full only at a shutdown that does not wait for a paused peer: it then sees the channel's end instead.
+        // The place that batches leave free is for this: the last word and its reason must not be lost behind them.
         let _ = self.messages.try_send(FromWire::Ended(reason));
     }
 }
@@ -123,5 +130,53 @@ impl Inward {
         self.sink.queue(Class::Control, encode_frame(&HeadMessage::Heartbeat { seq, statement }))?;
         self.answered.fetch_add(1, Ordering::Relaxed);
         Ok(dated)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::peer::sink::{Budget, SinkLimits};
+    use crate::protocol::hash::Hash;
+    use crate::reactor::{Reactor, ReactorSettings, Stream};
+
+    #[test]
+    fn the_reason_of_the_end_is_heard_however_far_behind_the_main_loop_is() {
+        let settings = ReactorSettings { frame_timeout: Duration::from_secs(30), wakeups: Arc::default() };
+        let reactor = Reactor::start(settings).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _remote = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Stream::try_from(listener.accept().unwrap().0).unwrap();
+        let connection = reactor.handle().adopt(stream).unwrap();
+        let limits = SinkLimits { max_queued: 1024 };
+        let claim = Claim { digest: Hash([0; 32]), ages: Vec::new(), at: Time::ZERO, expires: Time::ZERO };
+        let (messages, inbox) = line();
+        let mut inward = Inward {
+            side: Side::Head,
+            clock: Clock::start(),
+            claim: Arc::new(Mutex::new(claim)),
+            answered: Arc::default(),
+            sink: Arc::new(Sink::new(connection, limits, Arc::new(Budget::new(1024)))),
+            messages,
+            open: Arc::default(),
+            answers: Answers::default(),
+            batch: Vec::new(),
+            at: Time::ZERO,
+        };
+        let watch = encode_frame(&TailMessage::Watch);
+        let mut read = || {
+            inward.frame(&watch[4..]).unwrap();
+            inward.flush()
+        };
+        for _ in 0..BATCHES {
+            assert_eq!(read(), Flow::Continue);
+        }
+        assert_eq!(read(), Flow::Pause, "the fifth waits");
+        inward.closed(Reason::Reset);
+        let last = inbox.try_iter().last();
+        assert!(matches!(last, Some(FromWire::Ended(Reason::Reset))), "the main loop hears why");
     }
 }
