@@ -54,7 +54,7 @@ impl Node {
             }
             Merged::Wanted(short) => {
                 if let Some(link) = from.and_then(|peer| self.links.get_mut(&peer)) {
-                    link.want.insert(short);
+                    link.wish(short);
                 }
             }
             Merged::Refused(reason) => self.count_dropped(reason),
@@ -140,7 +140,7 @@ impl Node {
             mine.difference(&theirs).filter_map(|EntryHash(short, _)| self.view.resolve(short)).collect();
         if let Some(link) = self.links.get_mut(&peer) {
             link.owed.extend(owed);
-            link.want.extend(theirs.difference(&mine).map(|EntryHash(short, _)| *short));
+            theirs.difference(&mine).for_each(|EntryHash(short, _)| link.wish(*short));
         }
         self.send_news(peer, actions);
     }

@@ -12,6 +12,10 @@ use crate::protocol::reason::Reason;
 use crate::protocol::report::Direction;
 use crate::protocol::time::Time;
 
+/// Nodes that may be wanted of one link, 8 bytes each and a little. A remote that never answers cannot make the list of what
+/// it was told to want grow further; what found no place differs still, and the next comparison of views finds it.
+const MAX_WANTED: usize = 4096;
+
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Phase {
@@ -112,6 +116,13 @@ impl Link {
         Some(Identity { peer, controller: self.node?, label, address })
     }
 
+    /// Takes note that this node is to be asked for, if there is room.
+    pub(super) fn wish(&mut self, short: ShortId) {
+        if self.want.len() < MAX_WANTED {
+            self.want.insert(short);
+        }
+    }
+
     pub(super) fn enter(&mut self, phase: Phase, now: Time) {
         self.phase = phase;
         self.since = now;
@@ -135,4 +146,19 @@ impl Link {
 /// The node at the other end, if it is known.
 pub(super) fn id_of(links: &BTreeMap<PeerId, Link>, peer: PeerId) -> Option<ControllerId> {
     links.get(&peer)?.node
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_silent_remote_makes_us_want_is_bounded() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 7100));
+        let mut link = Link::new(Direction::Outgoing, Purpose::Overlay, address, Time::ZERO);
+        for number in 0..2 * MAX_WANTED as u64 {
+            link.wish(ShortId(number.to_le_bytes()));
+        }
+        assert_eq!(link.want.len(), MAX_WANTED);
+    }
 }
