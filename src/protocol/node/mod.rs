@@ -18,6 +18,8 @@ mod idle;
 mod link;
 mod reporting;
 mod rounds;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -34,6 +36,7 @@ use super::discovery::overlay::Rings;
 use super::discovery::publisher::Publisher;
 use super::hash::Hash;
 use super::identity::{ControllerId, Label, PeerId};
+use super::message::Purpose;
 use super::peer_state::{Command, Greeting, PeerEvent, PeerTimes};
 use super::reason::Reason;
 use super::record::{Forget, ForgetBody, NetworkId, Record, RecordState, Signer, Verified, VerifiedItem};
@@ -431,7 +434,9 @@ impl Node {
             }
             PeerEvent::Welcome { record, clock_ms } => self.welcome(now, peer, record, clock_ms, actions),
             PeerEvent::Busy { record, hints } => self.busy(now, peer, record, &hints, actions),
-            PeerEvent::Repurpose(purpose) => link.purpose = purpose,
+            PeerEvent::Repurpose(purpose) if purpose != Purpose::Probe && link.is_edge() => link.purpose = purpose,
+            // A look takes no place and is no edge: it would slip past the bounds of those that are.
+            PeerEvent::Repurpose(_) => actions.push(Action::Command(peer, Command::Close(Reason::Unexpected))),
             PeerEvent::Statement(statement, dated) => self.statement(now, peer, statement, dated, actions),
             PeerEvent::RoundTrip(span) => link.round_trip = Some(span),
             PeerEvent::Watch => {
