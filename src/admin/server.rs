@@ -128,14 +128,16 @@ impl Admin {
         }
     }
 
-    fn serve(&mut self, client: ClientId, turn: Turn) {
+    fn serve(&mut self, client: ClientId, mut turn: Turn) {
+        // Nothing is at work for a client whose line is refused, so nothing else would bring up its next one.
+        while turn == Turn::Overloaded {
+            let busy = AdminError::negative("overloaded", "too many calls are at work: try again");
+            self.lines.send(client, &Answer::Error(busy).line());
+            turn = self.turns.next(client);
+        }
         match turn {
-            Turn::Wait => {}
+            Turn::Wait | Turn::Overloaded => {}
             Turn::Flood => self.dismiss(client, format!("at most {MAX_WAITING} lines may wait for their answers")),
-            Turn::Overloaded => {
-                let busy = AdminError::negative("overloaded", "too many calls are at work: try again");
-                self.lines.send(client, &Answer::Error(busy).line());
-            }
             Turn::Handle(line) => self.handle(client, &line),
         }
     }
