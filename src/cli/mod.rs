@@ -13,6 +13,7 @@ pub mod client_args;
 pub mod config;
 pub mod connect;
 pub mod demo;
+pub mod descriptors;
 pub mod disconnect;
 pub mod dot;
 pub mod flags;

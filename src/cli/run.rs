@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 use simplelog::{ConfigBuilder, LevelFilter, ThreadLogMode, WriteLogger};
 
-use super::{INTERNAL, NOT_STARTED, USAGE, fail, flags, terminal};
+use super::{INTERNAL, NOT_STARTED, USAGE, descriptors, fail, flags, terminal};
 use crate::config::{Config, Log};
 use crate::{End, Node};
 
@@ -35,6 +35,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Ok(log) => log,
         Err(error) => return fail(NOT_STARTED, error),
     };
+    descriptors::raise_limit();
     let node = match Node::start(config.clone()) {
         Ok(node) => Arc::new(node),
         Err(error) => return fail(if error.is_usage() { USAGE } else { NOT_STARTED }, error),
@@ -47,6 +48,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         log::warn!("nobody reads the ready line: {error}");
     }
     let end = node.wait();
+    log::info!("the node ends: {end}");
     signals.stop();
     if let Some(node) = Arc::into_inner(node) {
         node.shutdown();

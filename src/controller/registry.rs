@@ -4,6 +4,7 @@
 //! what the node may now state of its view, and does afterwards what the call wanted done.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -71,6 +72,16 @@ pub enum End {
     Fatal(Reason),
     /// A loop has failed.
     Panicked(&'static str),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wanted => f.write_str("as it was told"),
+            Self::Fatal(reason) => write!(f, "it cannot go on: {reason}"),
+            Self::Panicked(thread) => write!(f, "the thread {thread} has failed"),
+        }
+    }
 }
 
 /// The other ends of the loops' channels.

@@ -2,8 +2,7 @@
 
 use std::thread;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
+use super::super::descriptors;
 use super::picture::Named;
 use super::place::Place;
 use crate::config::Config;
@@ -59,7 +58,7 @@ impl Concord {
 impl Cast {
     /// The first node alone.
     pub(super) fn gather() -> Result<Self, String> {
-        raise_descriptor_limit();
+        descriptors::raise_limit();
         let place = Place::make()?;
         let first = Node::start(config(&place, 0, None)).map_err(|error| error.to_string())?;
         let first_name = named(&first);
@@ -162,13 +161,6 @@ fn config(place: &Place, number: usize, seed: Option<HostPort>) -> Config {
     // Fewer edges than usual: in a small network all would be linked to all, and the picture would show nothing.
     config.discovery.out_degree = 3;
     config
-}
-
-/// 32 nodes hold more descriptors than the 1,024 that many systems begin with; the process may raise that itself.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    // Refused, it stays as it is: fewer nodes still fit.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 #[cfg(test)]
