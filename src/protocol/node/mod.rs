@@ -18,8 +18,6 @@ mod idle;
 mod link;
 mod reporting;
 mod rounds;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -495,3 +493,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,5 @@
+//! What one node answers to one input.
+
 use super::*;
 use crate::protocol::hash::hash_parts;
 use crate::protocol::message::HeadMessage;
