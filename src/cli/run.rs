@@ -36,11 +36,16 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Err(error) => return fail(NOT_STARTED, error),
     };
     descriptors::raise_limit();
+    // Before the node: a signal that comes while it starts ends it in order, once it has started.
+    let signals = match Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]) {
+        Ok(signals) => signals,
+        Err(error) => return fail(NOT_STARTED, format!("cannot wait for signals: {error}")),
+    };
     let node = match Node::start(config.clone()) {
         Ok(node) => Arc::new(node),
         Err(error) => return fail(if error.is_usage() { USAGE } else { NOT_STARTED }, error),
     };
-    let signals = match Signalling::start(&node, log) {
+    let signals = match Signalling::start(&node, log, signals) {
         Ok(signals) => signals,
         Err(error) => return fail(NOT_STARTED, format!("cannot wait for signals: {error}")),
     };
@@ -81,8 +86,7 @@ struct Signalling {
 }
 
 impl Signalling {
-    fn start(node: &Arc<Node>, log: LogFile) -> io::Result<Self> {
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
+    fn start(node: &Arc<Node>, log: LogFile, mut signals: Signals) -> io::Result<Self> {
         let (handle, stopper, dumper) = (signals.handle(), node.stopper(), Arc::downgrade(node));
         let run = move || {
             for signal in signals.forever() {
