@@ -49,6 +49,7 @@ pub struct Entry {
     certificate: Vec<Verified<Witness>>,
     forgotten: Option<Verified<Forget>>,
     suspicions: BTreeMap<ControllerId, Verified<Witness>>,
+    state: [u8; 8],
 }
 
 /// What became of a piece of news.
@@ -77,7 +78,10 @@ pub struct View {
 
 impl Entry {
     fn new(record: Verified<Record>, hash: Hash) -> Self {
-        Self { record, hash, certificate: Vec::new(), forgotten: None, suspicions: BTreeMap::new() }
+        let (certificate, suspicions) = (Vec::new(), BTreeMap::new());
+        let mut entry = Self { record, hash, certificate, forgotten: None, suspicions, state: [0; 8] };
+        entry.rehash();
+        entry
     }
 
     /// What the node says of itself.
@@ -137,11 +141,15 @@ impl Entry {
 
     /// Eight bytes that differ if anything merged differs: record, certificate or forgetting.
     pub fn state_hash(&self) -> [u8; 8] {
+        self.state
+    }
+
+    fn rehash(&mut self) {
         let mut parts: Vec<Vec<u8>> = vec![self.hash.0.to_vec()];
         parts.extend(self.certificate.iter().map(|witness| encode(&**witness)));
         parts.extend(self.forgotten.iter().map(|forget| encode(&**forget)));
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-        hash_parts(b"kith entry", &parts).short()
+        self.state = hash_parts(b"kith entry", &parts).short();
     }
 
     fn add_witness(&mut self, witness: Verified<Witness>) -> bool {
@@ -242,7 +250,25 @@ impl View {
 
     /// Each entry's short id and state hash, forgotten ones too, by rising short id.
     pub fn states(&self) -> impl Iterator<Item = (ShortId, [u8; 8])> {
-        self.ids.iter().filter_map(|(short, id)| Some((*short, self.entries.get(id)?.state_hash())))
+        self.states_in(0, u8::MAX)
+    }
+
+    /// The same of the buckets from `first` to `last`.
+    pub fn states_in(&self, first: u8, last: u8) -> impl Iterator<Item = (ShortId, [u8; 8])> {
+        let (mut low, mut high) = ([0; 8], [u8::MAX; 8]);
+        (low[0], high[0]) = (first, last);
+        let ids = self.ids.range(ShortId(low)..=ShortId(high));
+        ids.filter_map(|(short, id)| Some((*short, self.entries.get(id)?.state_hash())))
+    }
+
+    /// The nodes at the other ends of a node's edges.
+    pub fn neighbours(&self, of: &ControllerId) -> BTreeSet<ControllerId> {
+        let Some(entry) = self.get(of).filter(|entry| entry.is_up()) else { return BTreeSet::new() };
+        let heads = entry.record.body.edges.iter().filter_map(|head| self.resolve(head));
+        let heads = heads.filter(|head| self.entries[head].is_up());
+        let short = of.short();
+        let tails = self.up().filter(|(_, entry)| entry.record.body.edges.contains(&short)).map(|(tail, _)| *tail);
+        heads.chain(tails).collect()
     }
 
     /// Edges of the graph: named by their tail's record, with both ends up.
@@ -254,9 +280,14 @@ impl View {
     }
 
     fn merge_record(&mut self, record: Verified<Record>) -> Merged {
-        let (id, hash) = (record.body.id, record.hash());
-        let short = id.short();
-        match self.entries.get(&id) {
+        let id = record.body.id;
+        let held = self.entries.get(&id);
+        // The usual case, and no reason to hash anything: each neighbour brings the same record.
+        if held.is_some_and(|held| held.record.body.version > record.body.version || *held.record == *record) {
+            return Merged::Known;
+        }
+        let (hash, short) = (record.hash(), id.short());
+        match held {
             Some(held) if (held.record.body.version, held.hash) >= (record.body.version, hash) => return Merged::Known,
             Some(_) => {}
             // Two ids with one short id: lists of edges could not tell them apart.
@@ -290,6 +321,7 @@ impl View {
         if !changed {
             return Merged::Known;
         }
+        entry.rehash();
         self.digests.touch(&id);
         Merged::Changed(id)
     }

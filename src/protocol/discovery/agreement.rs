@@ -11,6 +11,7 @@
 //! So "radius r on digest d" means: every node within r hops held d at some moment within `age[r]`. The rule, why a
 //! single age would feed on itself, and why statements are dated by the sender's echo: `discovery.md` 2.3.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Agreement {
     digest: Hash,
     since: Time,
     neighbours: BTreeSet<ControllerId>,
+    /// How many nodes lie within so many hops in the graph that the digest fixes; counted when first asked for.
+    balls: OnceCell<Vec<usize>>,
     fresh: Duration,
 }
 
@@ -71,7 +74,8 @@ impl Shown {
 impl Agreement {
     /// `fresh`: how old a neighbour's statement may be, `max(2 interval, timeout) + interval`.
     pub fn new(fresh: Duration) -> Self {
-        Self { heard: BTreeMap::new(), digest: Hash([0; 32]), since: Time::ZERO, neighbours: BTreeSet::new(), fresh }
+        let (heard, neighbours, balls) = (BTreeMap::new(), BTreeSet::new(), OnceCell::new());
+        Self { heard, digest: Hash([0; 32]), since: Time::ZERO, neighbours, balls, fresh }
     }
 
     /// The view may have changed: to be called before anything else is asked. True if the digest is a new one.
@@ -82,14 +86,8 @@ impl Agreement {
         }
         self.digest = digest;
         self.since = now;
-        self.neighbours = view
-            .edges()
-            .filter_map(|(tail, head)| match () {
-                () if tail == *me => Some(head),
-                () if head == *me => Some(tail),
-                () => None,
-            })
-            .collect();
+        self.neighbours = view.neighbours(me);
+        self.balls = OnceCell::new();
         self.heard.retain(|id, _| view.get(id).is_some());
         true
     }
@@ -109,6 +107,23 @@ impl Agreement {
     /// Since when this node has held its digest.
     pub fn since(&self) -> Time {
         self.since
+    }
+
+    /// The radius of [`Agreement::claim`], without its ages: asked after every event.
+    pub fn radius(&self, now: Time) -> usize {
+        let hops = self.neighbours.iter().map(|neighbour| match self.heard.get(neighbour) {
+            Some((said, dated)) if said.digest == self.digest && now.since(*dated) < self.fresh => said.ages.len() + 1,
+            _ => 0,
+        });
+        hops.min().unwrap_or_default().min(MAX_RADIUS)
+    }
+
+    /// The same, but not beyond the farthest node: no neighbour can make anything of more.
+    pub fn useful_radius(&self, me: &ControllerId, view: &View, now: Time) -> usize {
+        match self.radius(now) {
+            radius @ 0..=1 => radius,
+            radius => radius.min(self.balls.get_or_init(|| balls(me, view)).len() - 1),
+        }
     }
 
     /// This node's statement now.
@@ -143,25 +158,30 @@ impl Agreement {
             // Whoever has left is none of those who are to agree.
             return Shown { agreeing: 0, live, radius: 0, age: Duration::ZERO, since: self.since };
         }
-        let mut adjacent: BTreeMap<ControllerId, Vec<ControllerId>> = BTreeMap::new();
-        for (tail, head) in view.edges() {
-            adjacent.entry(tail).or_default().push(head);
-            adjacent.entry(head).or_default().push(tail);
-        }
-        let mut ball = BTreeSet::from([*me]);
-        let mut rim = vec![*me];
-        let mut radius = 0;
-        for hop in 1..=claim.ages.len() {
-            let next = rim.iter().flat_map(|id| adjacent.get(id).into_iter().flatten());
-            rim = next.copied().filter(|id| ball.insert(*id)).collect::<Vec<_>>();
-            if rim.is_empty() {
-                break;
-            }
-            radius = hop;
-        }
+        // The ball grows hop by hop until it holds all that can be reached, or all that is shown.
+        let balls = self.balls.get_or_init(|| balls(me, view));
+        let radius = claim.ages.len().min(balls.len() - 1);
         let age = radius.checked_sub(1).and_then(|hop| claim.ages.get(hop)).copied().unwrap_or_default();
-        Shown { agreeing: ball.len(), live, radius, age, since: self.since }
+        Shown { agreeing: balls[radius], live, radius, age, since: self.since }
     }
+}
+
+/// How many nodes lie within 0, 1, 2, ... hops of this one, as far as any new one is found; never empty.
+fn balls(me: &ControllerId, view: &View) -> Vec<usize> {
+    let mut adjacent: BTreeMap<ControllerId, Vec<ControllerId>> = BTreeMap::new();
+    for (tail, head) in view.edges() {
+        adjacent.entry(tail).or_default().push(head);
+        adjacent.entry(head).or_default().push(tail);
+    }
+    let mut ball = BTreeSet::from([*me]);
+    let mut rim = vec![*me];
+    let mut sizes = Vec::new();
+    while !rim.is_empty() {
+        sizes.push(ball.len());
+        let next = rim.iter().flat_map(|id| adjacent.get(id).into_iter().flatten());
+        rim = next.copied().filter(|id| ball.insert(*id)).collect();
+    }
+    sizes
 }
 
 impl Claim {

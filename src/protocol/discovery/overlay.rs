@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct Rings {
     slots: [Slot; RINGS],
+    candidates: Vec<ControllerId>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +32,10 @@ struct Slot {
 impl Rings {
     /// Looks at who is live and reachable (this node not among them).
     pub fn observe(&mut self, me: ControllerId, candidates: &[ControllerId], now: Time) {
+        if self.candidates == candidates {
+            return;
+        }
+        self.candidates = candidates.to_vec();
         let mut taken: Option<ControllerId> = None;
         for (ring, slot) in self.slots.iter_mut().enumerate() {
             let from = position(ring, &me);
