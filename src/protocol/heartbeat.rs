@@ -56,6 +56,7 @@ pub struct Heartbeat {
     last_life: Time,
     next_beat: Time,
     outstanding: Option<Outstanding>,
+    beat_wanted: bool,
     next_seq: u64,
     last_answer: Option<u64>,
     close_at: Option<Time>,
@@ -73,6 +74,7 @@ impl Heartbeat {
             last_life: now,
             next_beat: now,
             outstanding: None,
+            beat_wanted: false,
             next_seq: 1,
             last_answer: None,
             close_at: None,
@@ -110,8 +112,9 @@ impl Heartbeat {
         Some(Due::Silent)
     }
 
-    /// A heartbeat outside the schedule, if none is outstanding.
+    /// A heartbeat outside the schedule; while one is outstanding, as soon as that is answered.
     pub fn beat_now(&mut self, now: Time) -> Option<Due> {
+        self.beat_wanted = self.outstanding.is_some();
         (self.side == Side::Tail && self.outstanding.is_none()).then(|| self.beat(now))
     }
 
@@ -125,6 +128,9 @@ impl Heartbeat {
     pub fn answered(&mut self, seq: u64, now: Time) -> Option<(Time, Duration)> {
         let asked = self.outstanding.take_if(|asked| asked.seq == seq)?;
         self.last_answer = Some(seq);
+        if std::mem::take(&mut self.beat_wanted) {
+            self.next_beat = now;
+        }
         let round_trip = now.since(asked.sent);
         if asked.measures {
             self.rtt.sample(round_trip);
@@ -251,6 +257,17 @@ mod tests {
         assert_eq!(heart.due(at(999)), None);
         assert_eq!(heart.due(at(1000)), Some(Due::Beat { seq: 2, echo: Some(1) }));
         assert_eq!(heart.answered(1, at(1001)), None, "an answer nobody asked for");
+    }
+
+    #[test]
+    fn a_heartbeat_wanted_while_one_is_under_way_follows_its_answer() {
+        let mut heart = Heartbeat::new(Side::Tail, INTERVAL, TIMEOUT, at(0));
+        heart.due(at(0));
+        assert_eq!(heart.beat_now(at(10)), None);
+        heart.answered(1, at(20));
+        assert_eq!(heart.due(at(20)), Some(Due::Beat { seq: 2, echo: Some(1) }));
+        heart.answered(2, at(40));
+        assert_eq!(heart.deadline(), at(1020), "only once");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod list;
 pub mod message;
 pub mod node;
 pub mod open_requests;
+pub mod peer_event;
 pub mod peer_state;
 pub mod reason;
 pub mod record;

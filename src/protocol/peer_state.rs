@@ -17,16 +17,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::heartbeat::{Due, Heartbeat, Side};
-use super::identity::ShortId;
-use super::list::List;
-use super::message::{
-    BucketHash, EntryHash, HeadMessage, MAX_ENTRIES, MAX_HINTS, News, Purpose, Statement, TailMessage,
-};
+use super::heartbeat::{Due, Heartbeat, LATE, Side};
+use super::message::{HeadMessage, News, Purpose, TailMessage};
 use super::open_requests::OpenRequests;
 use super::reason::Reason;
 use super::record::{Item, Record};
 use super::time::Time;
+
+pub use super::peer_event::{NewsKind, PeerEvent};
 
 /// How many `Watch` a head holds; with one every burst of news would cost a round trip. One more is misbehaviour.
 pub const MAX_WATCHES: u32 = 2;
@@ -141,74 +139,6 @@ pub enum Action {
     Shut,
 }
 
-/// What a peer tells the controller. `R` and `I` are records and items: as they came, then verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerEvent<R, I> {
-    /// The stream stands.
-    Connected,
-    /// A tail introduced itself.
-    Hello {
-        /// Its record.
-        record: R,
-        /// Its wall clock, in Unix milliseconds.
-        clock_ms: u64,
-        /// What the edge is to be for.
-        purpose: Purpose,
-        /// The address it dialled.
-        dialled: SocketAddr,
-    },
-    /// A head took this node in.
-    Welcome {
-        /// Its record.
-        record: R,
-        /// Its wall clock, in Unix milliseconds.
-        clock_ms: u64,
-    },
-    /// A head has no room; a `Closed` follows.
-    Busy {
-        /// Its record.
-        record: R,
-        /// Other addresses.
-        hints: List<SocketAddr, MAX_HINTS>,
-    },
-    /// The tail wants the edge for something else.
-    Repurpose(Purpose),
-    /// What the remote says of the view it holds, not made before this moment.
-    Statement(Statement, Time),
-    /// A round trip was measured; the smoothed value.
-    RoundTrip(Duration),
-    /// The tail asks for news.
-    Watch,
-    /// The tail's news: to be acknowledged.
-    Push(Vec<I>, Vec<ShortId>),
-    /// The head's news, or the answer to this node's.
-    News(Vec<I>, Vec<ShortId>, NewsKind),
-    /// The tail compares views.
-    Sync(List<BucketHash, 256>),
-    /// The head's entries in the buckets that differ.
-    Differences(List<u8, 256>, List<EntryHash, MAX_ENTRIES>),
-    /// Nothing was heard for too long.
-    Silent,
-    /// The silence is over.
-    Alive,
-    /// The connection is over; the last event of every peer.
-    Closed {
-        /// Why.
-        reason: Reason,
-        /// True if the remote said so, or ended the stream.
-        by_remote: bool,
-    },
-}
-
-/// Which request a head's news answers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NewsKind {
-    /// A `Watch`: it is to be asked again.
-    Watched,
-    /// A `Push`.
-    Acknowledged,
-}
-
 /// The durations of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerTimes {
@@ -272,10 +202,10 @@ impl Peer {
         match (command, &mut self.state) {
             (Command::Connect(greeting), PeerState::Idle) => {
                 actions.push(Action::Dial(greeting.address));
-                self.state = PeerState::Connecting { greeting, deadline: now + self.times.dial };
+                self.state = PeerState::Connecting { greeting, deadline: now + self.patience() };
             }
             (Command::Accept, PeerState::Idle) => {
-                self.state = PeerState::Handshaking { deadline: now + self.times.handshake, heard: false };
+                self.state = PeerState::Handshaking { deadline: now + self.patience(), heard: false };
             }
             (Command::Answer(HeadMessage::Goodbye(reason)), _) | (Command::Close(reason), _) => {
                 self.close(reason, actions);
@@ -312,8 +242,7 @@ impl Peer {
         actions.push(Action::Preamble(purpose));
         actions.push(Action::Issue(TailMessage::Hello { record, clock_ms, purpose, dialled: address }));
         actions.push(Action::Report(PeerEvent::Connected));
-        // A head that accepts and says nothing is a failed dial: the probe of a stopped process must not wait longer.
-        self.state = PeerState::Handshaking { deadline: now + self.times.dial.min(self.times.handshake), heard: false };
+        self.state = PeerState::Handshaking { deadline: now + self.patience(), heard: false };
     }
 
     fn request(&mut self, now: Time, message: TailMessage, dated: Option<Time>, actions: &mut Actions) {
@@ -411,7 +340,14 @@ impl Peer {
     }
 
     fn tick(&mut self, now: Time, actions: &mut Actions) {
+        let patience = self.patience();
         match &mut self.state {
+            // This process slept: what the remote did meanwhile waits to be seen.
+            PeerState::Connecting { deadline, .. } | PeerState::Handshaking { deadline, .. }
+                if now.since(*deadline) > LATE =>
+            {
+                *deadline = now + patience;
+            }
             PeerState::Connecting { deadline, .. } if now >= *deadline => {
                 self.shut(Reason::ConnectTimeout, false, actions);
             }
@@ -423,6 +359,16 @@ impl Peer {
                 self.act_on(due, actions);
             }
             _ => {}
+        }
+    }
+
+    /// For the next step before the edge stands.
+    fn patience(&self) -> Duration {
+        match (self.side, &self.state) {
+            (Side::Head, _) => self.times.handshake,
+            (Side::Tail, PeerState::Idle) => self.times.dial,
+            // A head that accepts and says nothing is a failed dial: the probe of a stopped process must not wait longer.
+            (Side::Tail, _) => self.times.dial.min(self.times.handshake),
         }
     }
 
@@ -460,35 +406,44 @@ impl Peer {
     }
 }
 
-impl<R, I> PeerEvent<R, I> {
-    /// The same event with its signed parts passed through a check.
-    ///
-    /// # Errors
-    /// The first failure of the check.
-    pub fn check<R2, I2, E>(
-        self,
-        record: impl Fn(R) -> Result<R2, E>,
-        item: impl Fn(I) -> Result<I2, E>,
-    ) -> Result<PeerEvent<R2, I2>, E> {
-        let items = |items: Vec<I>| items.into_iter().map(&item).collect::<Result<Vec<_>, E>>();
-        Ok(match self {
-            Self::Hello { record: said, clock_ms, purpose, dialled } => {
-                PeerEvent::Hello { record: record(said)?, clock_ms, purpose, dialled }
-            }
-            Self::Welcome { record: said, clock_ms } => PeerEvent::Welcome { record: record(said)?, clock_ms },
-            Self::Busy { record: said, hints } => PeerEvent::Busy { record: record(said)?, hints },
-            Self::Push(said, want) => PeerEvent::Push(items(said)?, want),
-            Self::News(said, want, kind) => PeerEvent::News(items(said)?, want, kind),
-            Self::Connected => PeerEvent::Connected,
-            Self::Repurpose(purpose) => PeerEvent::Repurpose(purpose),
-            Self::Statement(statement, dated) => PeerEvent::Statement(statement, dated),
-            Self::RoundTrip(span) => PeerEvent::RoundTrip(span),
-            Self::Watch => PeerEvent::Watch,
-            Self::Sync(buckets) => PeerEvent::Sync(buckets),
-            Self::Differences(buckets, entries) => PeerEvent::Differences(buckets, entries),
-            Self::Silent => PeerEvent::Silent,
-            Self::Alive => PeerEvent::Alive,
-            Self::Closed { reason, by_remote } => PeerEvent::Closed { reason, by_remote },
-        })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMES: PeerTimes = PeerTimes {
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        dial: Duration::from_secs(2),
+        handshake: Duration::from_secs(5),
+    };
+
+    fn at(ms: u64) -> Time {
+        Time(ms * 1000)
+    }
+
+    fn accepted() -> Peer {
+        let mut peer = Peer::new(Side::Head, TIMES);
+        peer.handle(at(0), Input::Command(Command::Accept), &mut Vec::new());
+        peer
+    }
+
+    #[test]
+    fn a_deadline_met_in_time_ends_it_and_one_that_was_slept_through_starts_anew() {
+        let mut peer = accepted();
+        peer.handle(at(5000), Input::Tick, &mut Vec::new());
+        assert!(matches!(peer.state(), PeerState::Closed(Reason::HandshakeTimeout)));
+
+        let mut peer = accepted();
+        peer.handle(at(60_000), Input::Tick, &mut Vec::new());
+        assert_eq!(peer.deadline(), Some(at(65_000)));
+    }
+
+    #[test]
+    fn a_frame_in_the_wrong_direction_closes() {
+        let mut peer = accepted();
+        let mut actions = Vec::new();
+        peer.handle(at(1), Input::Answer(HeadMessage::Goodbye(Reason::Local)), &mut actions);
+        assert!(matches!(peer.state(), PeerState::Closed(Reason::WrongDirection)));
+        assert!(matches!(actions.as_slice(), [Action::Shut, Action::Report(PeerEvent::Closed { .. })]));
     }
 }
