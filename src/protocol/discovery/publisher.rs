@@ -74,8 +74,10 @@ impl Publisher {
     pub fn published(&mut self, now: Time) -> BTreeSet<ShortId> {
         self.published.clone_from(&self.heads);
         self.differs_since = None;
-        self.at_once = false;
-        self.last = now;
+        // What could not wait is outside the limit: the edges that follow do not wait for it either.
+        if !std::mem::take(&mut self.at_once) {
+            self.last = now;
+        }
         self.published.clone()
     }
 }
@@ -115,9 +117,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refutation_does_not_wait() {
+    fn a_refutation_neither_waits_nor_makes_edges_wait() {
         let mut publisher = started();
         publisher.hurry();
         assert_eq!(publisher.due(false), Some(Time::ZERO));
+        publisher.published(at(5000));
+        publisher.observe(heads(&[1]), at(5100));
+        assert_eq!(publisher.due(true), Some(at(5350)));
     }
 }
