@@ -67,12 +67,13 @@ impl Detector {
         Self { cases: BTreeMap::new(), barred: BTreeSet::new(), refute_window }
     }
 
-    /// Nothing is heard of this node. False if that is known already, or this node may not accuse it.
-    pub fn silent(&mut self, id: ControllerId, now: Time) -> bool {
+    /// Nothing is heard of this node; a probe has so long to find it. False if that is known already, or this node may not
+    /// accuse it.
+    pub fn silent(&mut self, id: ControllerId, patience: Duration, now: Time) -> bool {
         if self.barred.contains(&id) || self.cases.contains_key(&id) {
             return false;
         }
-        self.cases.insert(id, Case::Silent { deadline: now + PROBE, probe: Probe::Wanted });
+        self.cases.insert(id, Case::Silent { deadline: now + patience, probe: Probe::Wanted });
         true
     }
 
@@ -96,7 +97,9 @@ impl Detector {
 
     /// The node has a greater record: whatever was said is refuted.
     pub fn refuted(&mut self, id: &ControllerId) {
-        if matches!(self.cases.remove(id), Some(Case::Accused { .. } | Case::Testified { .. })) {
+        // A silence that nobody was told of is not refuted by news that others bring.
+        if matches!(self.cases.get(id), Some(Case::Accused { .. } | Case::Testified { .. })) {
+            self.cases.remove(id);
             self.barred.insert(*id);
         }
     }
@@ -109,6 +112,11 @@ impl Detector {
     /// True if this node misses it.
     pub fn misses(&self, id: &ControllerId) -> bool {
         self.cases.contains_key(id)
+    }
+
+    /// How many this node misses.
+    pub fn missing(&self) -> usize {
+        self.cases.len()
     }
 
     /// True if somebody is to be dialled to see whether it lives.
@@ -199,7 +207,7 @@ mod tests {
     #[test]
     fn silence_is_probed_then_accused_then_testified() {
         let mut detector = detector();
-        assert!(detector.silent(X, at(0)));
+        assert!(detector.silent(X, PROBE, at(0)));
         assert_eq!(detector.take_probes(), [X]);
         assert_eq!(detector.take_probes(), []);
         assert_eq!(detector.due(at(999)), []);
@@ -214,7 +222,7 @@ mod tests {
     #[test]
     fn evidence_does_not_wait_for_the_probe() {
         let mut detector = detector();
-        detector.silent(X, at(0));
+        detector.silent(X, PROBE, at(0));
         detector.evidence(X, at(100));
         assert_eq!(detector.due(at(100)), [Verdict::Suspect(X)]);
     }
@@ -222,7 +230,7 @@ mod tests {
     #[test]
     fn life_acquits() {
         let mut detector = detector();
-        detector.silent(X, at(0));
+        detector.silent(X, PROBE, at(0));
         detector.life(&X);
         assert_eq!(detector.deadline(), None);
     }
@@ -233,11 +241,11 @@ mod tests {
         detector.evidence(X, at(0));
         detector.accused(X, RECORD, at(0));
         detector.refuted(&X);
-        assert!(!detector.silent(X, at(10)));
+        assert!(!detector.silent(X, PROBE, at(10)));
         detector.evidence(X, at(10));
         assert_eq!(detector.deadline(), None);
         detector.life(&X);
-        assert!(detector.silent(X, at(20)));
+        assert!(detector.silent(X, PROBE, at(20)));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The change feed: an append-only log of whose entries changed, and for each link a place in it.
 //!
 //! ```text
-//!   log   … │ n7 (from p3) │ n2 (own) │ n9 (from p1) │
-//!                 ▲ p1            ▲ p3                  a flush sends what lies behind a link's cursor,
+//!   log   … │ n7's record (from p3) │ n2's record (own) │ n9's verdict (from p1) │
+//!             ▲ p1                    ▲ p3              a flush sends what lies behind a link's cursor,
 //!                                                       less what came from that link
 //! ```
 //!
-//! What is logged is the node whose entry changed, not the bytes: a flush sends the entry as it is by then, so that ten
-//! changes of one record are sent once. The first flush comes 5 ms after the change, later ones at most every 100 ms.
+//! What is logged is the node and the part of its entry that changed, not the bytes: a flush sends that part as it is by
+//! then, so that ten changes of one record are sent once, and a witness does not drag the record along. The first flush comes 5 ms after the change, later ones at most every 100 ms.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -18,10 +18,21 @@ use crate::protocol::time::Time;
 /// Changes remembered. A link that falls further behind than this is brought up to date by `Sync`.
 const MAX_LOG: usize = 16_384;
 
+/// What of an entry changed, and is to be passed on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Part {
+    /// The record, and with it all that is said of it.
+    All,
+    /// Witnesses of `down`, or the decision to forget.
+    Verdict,
+    /// Who misses the node.
+    Suspicion,
+}
+
 /// The log and the links' places in it.
 #[derive(Debug)]
 pub struct Feed {
-    log: VecDeque<(ControllerId, Option<PeerId>)>,
+    log: VecDeque<(ControllerId, Part, Option<PeerId>)>,
     first: u64,
     cursors: BTreeMap<PeerId, u64>,
     due: Option<Time>,
@@ -33,8 +44,8 @@ pub struct Feed {
 /// What a link has not been sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Behind {
-    /// These nodes' entries, each once, oldest change first.
-    Entries(Vec<ControllerId>),
+    /// These parts of these nodes' entries, each once, oldest change first.
+    Entries(Vec<(ControllerId, Part)>),
     /// More than the log remembers: compare whole views.
     Lost,
 }
@@ -64,12 +75,12 @@ impl Feed {
         self.trim();
     }
 
-    /// A node's entry changed, by news from this link or by our own doing.
-    pub fn changed(&mut self, id: ControllerId, from: Option<PeerId>, now: Time) {
+    /// A part of a node's entry changed, by news from this link or by our own doing.
+    pub fn changed(&mut self, id: ControllerId, part: Part, from: Option<PeerId>, now: Time) {
         if self.cursors.is_empty() {
             return;
         }
-        self.log.push_back((id, from));
+        self.log.push_back((id, part, from));
         if self.log.len() > MAX_LOG {
             self.log.pop_front();
             self.first += 1;
@@ -105,8 +116,8 @@ impl Feed {
         }
         let mut seen = BTreeSet::new();
         let unsent = self.log.range((from - self.first) as usize..);
-        let entries =
-            unsent.filter(|(id, source)| *source != Some(peer) && seen.insert(*id)).map(|(id, _)| *id).collect();
+        let others = unsent.filter(|(.., source)| *source != Some(peer)).map(|(id, part, _)| (*id, *part));
+        let entries = others.filter(|change| seen.insert(*change)).collect();
         self.trim();
         Behind::Entries(entries)
     }
@@ -141,11 +152,11 @@ mod tests {
         let (a, b) = (PeerId(1), PeerId(2));
         feed.join(a);
         feed.join(b);
-        feed.changed(id(1), Some(a), Time(0));
-        feed.changed(id(2), None, Time(0));
-        feed.changed(id(2), None, Time(0));
-        assert_eq!(feed.take(a), Behind::Entries(vec![id(2)]));
-        assert_eq!(feed.take(b), Behind::Entries(vec![id(1), id(2)]));
+        feed.changed(id(1), Part::All, Some(a), Time(0));
+        feed.changed(id(2), Part::All, None, Time(0));
+        feed.changed(id(2), Part::All, None, Time(0));
+        assert_eq!(feed.take(a), Behind::Entries(vec![(id(2), Part::All)]));
+        assert_eq!(feed.take(b), Behind::Entries(vec![(id(1), Part::All), (id(2), Part::All)]));
         assert_eq!(feed.take(b), Behind::Entries(vec![]));
         assert!(feed.log.is_empty(), "what everybody has is forgotten");
     }
@@ -154,11 +165,11 @@ mod tests {
     fn flushes_are_spaced() {
         let mut feed = feed();
         feed.join(PeerId(1));
-        feed.changed(id(1), None, Time(1_000_000));
+        feed.changed(id(1), Part::All, None, Time(1_000_000));
         assert_eq!(feed.due(), Some(Time(1_005_000)));
         feed.flushed(Time(1_005_000));
         assert_eq!(feed.due(), None);
-        feed.changed(id(1), None, Time(1_006_000));
+        feed.changed(id(1), Part::All, None, Time(1_006_000));
         assert_eq!(feed.due(), Some(Time(1_105_000)));
     }
 
@@ -167,7 +178,7 @@ mod tests {
         let mut feed = feed();
         feed.join(PeerId(1));
         for number in 0..MAX_LOG + 10 {
-            feed.changed(id((number % 200) as u8), None, Time(0));
+            feed.changed(id((number % 200) as u8), Part::All, None, Time(0));
         }
         assert_eq!(feed.log.len(), MAX_LOG);
         assert_eq!(feed.take(PeerId(1)), Behind::Lost);

@@ -1,11 +1,14 @@
 //! Who may become a peer, and what it means when one is gone.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::{ClosedPeer, Link, Phase};
 use super::{Action, Actions, MAX_CLOSED, Node, Notice, Outcome};
 use crate::protocol::address::HostPort;
+use crate::protocol::codec::{MAX_FRAME_BEFORE_HELLO, encode_frame, encoded_len};
+use crate::protocol::heartbeat::PROBE;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::list::List;
 use crate::protocol::message::{HeadMessage, MAX_HINTS, Purpose, TailMessage};
@@ -81,11 +84,14 @@ impl Node {
         }
         if !record.body.reachable && !self.dial_backs.contains(&id) {
             self.dial_backs.push(id);
+            self.stir(now);
         }
         self.book.alive(record.body.address);
-        self.detector.life(&id);
+        self.lives(id, actions);
         if !self.has_overlay_room(peer, id, purpose) {
-            let busy = HeadMessage::Busy { record: self.record.shared(), hints: self.hints(id) };
+            let record = self.record.shared();
+            let hints = fitting(&record, self.hints(id).into_vec());
+            let busy = HeadMessage::Busy { record, hints };
             return actions.push(Action::Command(peer, Command::Answer(busy)));
         }
         let welcome = HeadMessage::Welcome { record: self.record.shared(), clock_ms: now.wall_ms };
@@ -201,16 +207,25 @@ impl Node {
         if linked || !up || self.state != RecordState::Up {
             return;
         }
-        let failed_dial = link.direction == Direction::Outgoing && link.phase != Phase::Established;
+        let is_dial = link.direction == Direction::Outgoing && link.phase != Phase::Established;
+        // A stopped process accepts as well, but says nothing.
+        let is_unanswered = is_dial && !by_remote && (reason.is_death() || reason == Reason::HandshakeTimeout);
         match reason {
-            // A dial nobody answers: for a probe that settles it, for an overlay edge it begins the silence.
-            _ if failed_dial && reason.is_death() && link.purpose == Purpose::Probe => {
+            // For a probe that settles it, for an overlay edge it begins the silence.
+            _ if is_unanswered && link.purpose == Purpose::Probe => {
                 self.detector.evidence(id, now.mono);
                 self.close_silent(id, actions);
             }
-            _ if failed_dial && reason.is_death() => self.miss(now, Some(id)),
-            Reason::HeartbeatTimeout if link.is_edge() && !by_remote => self.detector.evidence(id, now.mono),
-            Reason::EndOfStream | Reason::Reset | Reason::EofInFrame if link.is_edge() => self.miss(now, Some(id)),
+            _ if is_unanswered => self.miss(now, Some(id), PROBE),
+            Reason::HeartbeatTimeout if link.is_edge() && !by_remote && self.detector.misses(&id) => {
+                self.detector.evidence(id, now.mono);
+            }
+            // The node has shown elsewhere that it lives: this connection alone is wedged.
+            Reason::HeartbeatTimeout if link.is_edge() && !by_remote => self.miss(now, Some(id), PROBE),
+            // Connections break for many causes: whether this one is death, the probe's whole dial may show.
+            Reason::EndOfStream | Reason::Reset | Reason::EofInFrame if link.is_edge() => {
+                self.miss(now, Some(id), self.settings.peer.dial);
+            }
             _ => {}
         }
     }
@@ -332,6 +347,18 @@ impl Reason {
                 | Self::Internal
         )
     }
+}
+
+/// As many hints as fit, with the record, in the frame that a tail takes before it is welcome.
+pub(super) fn fitting(record: &Arc<Record>, hints: Vec<SocketAddr>) -> List<SocketAddr, MAX_HINTS> {
+    let bare = HeadMessage::Busy { record: Arc::clone(record), hints: List::new() };
+    let mut room = MAX_FRAME_BEFORE_HELLO.saturating_sub(encode_frame(&bare).len());
+    let fits = |hint: &SocketAddr| {
+        let rest = room.checked_sub(encoded_len(hint));
+        room = rest.unwrap_or(room);
+        rest.is_some()
+    };
+    hints.into_iter().take_while(fits).collect()
 }
 
 /// The part of an address that one owner usually holds: /24 or /64.

@@ -1,21 +1,22 @@
 //! News in and out, and the comparing of views.
 //!
-//! What a link is owed is a set of nodes, not of bytes: the feed adds to it, a `want` and a comparison add to it, and
-//! whatever may be sent takes from it: at a tail a `Push` (four at most are unacknowledged), at a head the answer to a
-//! `Push` or a `Watch`.
+//! What a link is owed is a set of nodes and parts of their entries, not of bytes: the feed adds to it, a `want` and a
+//! comparison add to it, and whatever may be sent takes from it: at a tail a `Push` (four at most are unacknowledged), at
+//! a head the answer to a `Push` or a `Watch`.
 
 use std::collections::BTreeSet;
 
 use super::link::{Link, Phase};
 use super::{Action, Actions, Node, Notice};
 use crate::protocol::codec::{MAX_FRAME, encoded_len};
-use crate::protocol::discovery::feed::Behind;
+use crate::protocol::discovery::feed::{Behind, Part};
+use crate::protocol::heartbeat::PROBE;
 use crate::protocol::identity::{ControllerId, PeerId, ShortId};
 use crate::protocol::list::List;
 use crate::protocol::message::{BucketHash, EntryHash, HeadMessage, MAX_ENTRIES, News, TailMessage};
 use crate::protocol::peer_state::{Command, NewsKind};
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{Item, VerifiedItem};
+use crate::protocol::record::{Item, Stage, VerifiedItem};
 use crate::protocol::report::{Direction, Status};
 use crate::protocol::time::{Now, Time};
 use crate::protocol::view::{Merged, View};
@@ -46,11 +47,15 @@ impl Node {
             VerifiedItem::Forget(forget) => self.view.resolve(&forget.body.subject),
         };
         let before = subject.and_then(|id| self.status(&id));
-        let is_record = matches!(item, VerifiedItem::Record(_));
+        let part = match &item {
+            VerifiedItem::Record(_) => Part::All,
+            VerifiedItem::Witness(witness) if witness.body.stage == Stage::Suspect => Part::Suspicion,
+            VerifiedItem::Witness(_) | VerifiedItem::Forget(_) => Part::Verdict,
+        };
         match self.view.merge(item) {
             Merged::Changed(id) => {
-                self.feed.changed(id, from, now.mono);
-                self.entry_changed(now, id, before, is_record, actions);
+                self.feed.changed(id, part, from, now.mono);
+                self.entry_changed(now, id, before, part, actions);
             }
             Merged::Wanted(short) => {
                 if let Some(link) = from.and_then(|peer| self.links.get_mut(&peer)) {
@@ -114,8 +119,7 @@ impl Node {
         let mut buckets = List::new();
         let mut entries: Vec<EntryHash> = Vec::new();
         for bucket in differ {
-            let inside =
-                self.view.states().filter(|(short, _)| short.0[0] == bucket).map(|(id, hash)| EntryHash(id, hash));
+            let inside = self.view.states_in(bucket, bucket).map(|(short, hash)| EntryHash(short, hash));
             let inside: Vec<_> = inside.collect();
             if entries.len() + inside.len() > MAX_ENTRIES || buckets.push(bucket).is_err() {
                 // The rest differs still, and is compared next time.
@@ -139,7 +143,7 @@ impl Node {
         let owed: Vec<_> =
             mine.difference(&theirs).filter_map(|EntryHash(short, _)| self.view.resolve(short)).collect();
         if let Some(link) = self.links.get_mut(&peer) {
-            link.owed.extend(owed);
+            link.owed.extend(owed.into_iter().map(|id| (id, Part::All)));
             theirs.difference(&mine).for_each(|EntryHash(short, _)| link.wish(*short));
         }
         self.send_news(peer, actions);
@@ -222,7 +226,7 @@ impl Node {
         }
         let wanted: Vec<ControllerId> = want.iter().filter_map(|short| self.view.resolve(short)).collect();
         if let Some(link) = self.links.get_mut(&peer) {
-            link.owed.extend(wanted);
+            link.owed.extend(wanted.into_iter().map(|id| (id, Part::All)));
         }
     }
 
@@ -237,13 +241,17 @@ impl Node {
             }
         }
         let mut room = MAX_NEWS_BYTES;
-        while let Some(id) = link.owed.pop_first() {
-            let items = items_of(&self.view, &id);
+        while let Some((id, part)) = link.owed.pop_first() {
+            if part == Part::All {
+                link.owed.remove(&(id, Part::Verdict));
+                link.owed.remove(&(id, Part::Suspicion));
+            }
+            let items = items_of(&self.view, &id, part);
             let size: usize = items.iter().map(encoded_len).sum();
             if size > room
                 || news.items.len() + items.len() > List::<Item, { crate::protocol::message::MAX_ITEMS }>::MAX
             {
-                link.owed.insert(id);
+                link.owed.insert((id, part));
                 break;
             }
             room -= size;
@@ -267,30 +275,28 @@ impl Node {
                 actions.push(Action::Fatal(Reason::DuplicateIdentity));
             }
         }
-        // Lost state, or another self: one jump over it settles the first case.
-        self.version = version;
+        // Lost state, or another self: one jump over it settles the first case. From now on the same record, which many
+        // may send before the jump is published, is a lesser one.
+        self.version = version + 1;
         self.publisher.hurry();
     }
 
     /// Follows up on a changed entry: the user hears of it, this node defends itself, others are looked for.
-    fn entry_changed(
-        &mut self,
-        now: Now,
-        id: ControllerId,
-        before: Option<Status>,
-        is_record: bool,
-        actions: &mut Actions,
-    ) {
+    fn entry_changed(&mut self, now: Now, id: ControllerId, before: Option<Status>, part: Part, actions: &mut Actions) {
         let Some(entry) = self.view.get(&id) else { return };
         self.joined += u64::from(before.is_none());
         if id == self.me {
             if entry.is_suspected() || !entry.certificate().is_empty() || entry.standing() != self.own_standing() {
                 self.publisher.hurry();
             }
-        } else if is_record {
+        } else if part == Part::All {
+            if before == Some(Status::Down) && entry.is_up() {
+                // It is back: what kept failing while it was away is no reason to wait.
+                self.book.alive(entry.record().body.address);
+            }
             self.detector.refuted(&id);
-        } else if entry.is_up() && entry.is_suspected() {
-            self.volunteer(now, id);
+        } else if entry.is_up() && entry.is_suspected() && before == Some(Status::Up) {
+            self.volunteer(now, id, self.view.up().count());
         }
         let (after, label) = (self.status(&id), self.view.get(&id).map(|entry| entry.record().body.label.clone()));
         if let (Some(status), Some(label)) = (after.filter(|_| after != before), label) {
@@ -300,18 +306,22 @@ impl Node {
     }
 
     /// Somebody suspects this node: with a chance that makes six volunteers on average, look for oneself.
-    fn volunteer(&mut self, now: Now, id: ControllerId) {
-        let live = self.view.up().count().max(1);
+    pub(super) fn volunteer(&mut self, now: Now, id: ControllerId, live: usize) {
         let linked = self.links.values().any(|link| link.is_edge() && link.node == Some(id));
-        if !linked && self.rng.chance(VOLUNTEERS / live as f64) {
-            self.miss(now, Some(id));
+        if !linked && self.rng.chance(VOLUNTEERS / live.max(1) as f64) {
+            self.miss(now, Some(id), PROBE);
         }
     }
 }
 
-/// All that others may lack about a node, suspicions included.
-fn items_of(view: &View, id: &ControllerId) -> Vec<Item> {
+/// What is known about a node, or a part of it, in the order in which it can be merged.
+fn items_of(view: &View, id: &ControllerId, part: Part) -> Vec<Item> {
     let Some(entry) = view.get(id) else { return Vec::new() };
-    let suspicions = entry.suspicions().cloned().map(VerifiedItem::Witness);
-    entry.items().into_iter().chain(suspicions).map(|item| item.item()).collect()
+    let mut items = if part == Part::Suspicion { Vec::new() } else { entry.items() };
+    if part == Part::Verdict {
+        items.retain(|item| !matches!(item, VerifiedItem::Record(_)));
+    } else {
+        items.extend(entry.suspicions().cloned().map(VerifiedItem::Witness));
+    }
+    items.into_iter().map(|item| item.item()).collect()
 }

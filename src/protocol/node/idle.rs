@@ -30,6 +30,11 @@ use crate::protocol::time::{Now, Time};
 
 /// Random dials of one tick: more would all go to the same few nodes while a network forms.
 const DIALS_PER_TICK: usize = 2;
+/// The same while most neighbours have fallen silent at once, and how many may be under way: whoever may be dead is found
+/// out soon, and by those that still live.
+const DIALS_IN_NEED: (usize, usize) = (8, 32);
+/// In need are nodes with fewer edges than this that miss at least as many nodes.
+const NEED: usize = 4;
 /// Dials under way to addresses others told of.
 const HEARSAY_DIALS: usize = 8;
 /// While fewer nodes are known, addresses others told of are dialled too.
@@ -42,6 +47,8 @@ struct Tick {
     next: Option<Time>,
     /// Somebody could still be dialled, or is being dialled.
     unsettled: bool,
+    /// Places kept for ring edges whose time has not come.
+    reserved: usize,
 }
 
 impl Tick {
@@ -57,9 +64,10 @@ impl Node {
         if self.state == RecordState::Left {
             return;
         }
-        let mut tick = Tick { now, next: None, unsettled: false };
+        let mut tick = Tick { now, next: None, unsettled: false, reserved: 0 };
         let candidates = self.candidates();
         self.rings.observe(self.me, &candidates, now.mono);
+        self.volunteer_again(&mut tick);
         self.dial_probes(&mut tick, actions);
         self.dial_configured(&mut tick, actions);
         self.dial_rings(&mut tick, actions);
@@ -67,8 +75,9 @@ impl Node {
         self.dial_hearsay(&mut tick, actions);
         self.dial_down(&mut tick, actions);
         self.close_surplus(&mut tick, actions);
-        let under_way = self.links.values().any(|link| link.takes_slot() && link.phase != Phase::Established);
-        self.settled = self.degree() >= self.settings.out_degree || !(tick.unsettled || under_way);
+        let edges = self.links.values().filter(|link| link.is_outgoing_edge()).count();
+        let under_way = self.links.values().any(|link| self.may_become_edge(link));
+        self.settled = edges >= self.settings.out_degree || !(tick.unsettled || under_way);
         // Not more often than a tick: what is possible at once was done, or waits for the next tick's turn.
         self.idle_due = tick.next.map(|next| next.max(now.mono + self.settings.idle_period / 4));
     }
@@ -111,6 +120,25 @@ impl Node {
         actions.push(Action::Connected(ticket, outcome));
     }
 
+    /// An accusation that is neither refuted nor believed, because too few have looked, calls for more to look.
+    fn volunteer_again(&mut self, tick: &mut Tick) {
+        let open = self.view.up().filter(|(id, entry)| {
+            **id != self.me && (entry.is_suspected() || !entry.certificate().is_empty()) && !self.detector.misses(id)
+        });
+        let open: Vec<ControllerId> = open.map(|(id, _)| *id).collect();
+        if open.is_empty() {
+            return;
+        }
+        tick.wait(Some(tick.now.mono + self.settings.idle_period));
+        if tick.now.mono >= self.volunteers_due {
+            self.volunteers_due = tick.now.mono + self.settings.idle_period;
+            let sound = self.sound();
+            for id in open {
+                self.volunteer(tick.now, id, sound);
+            }
+        }
+    }
+
     fn dial_probes(&mut self, tick: &mut Tick, actions: &mut Actions) {
         let missed = self.detector.take_probes();
         let untested = std::mem::take(&mut self.dial_backs);
@@ -128,10 +156,11 @@ impl Node {
     }
 
     fn dial_configured(&mut self, tick: &mut Tick, actions: &mut Actions) {
+        let alone = !self.links.values().any(Link::is_edge);
         let configured: Vec<_> = self.book.configured().map(|(address, node)| (address.clone(), node)).collect();
         for (address, node) in configured {
             let member = node.and_then(|id| self.view.get(&id)).is_some_and(|entry| entry.is_up());
-            if !member && !self.is_linked_at(&address) {
+            if (alone || !member) && !self.is_linked_at(&address) {
                 self.dial_hope(tick, address, Purpose::Overlay, None, actions);
             }
         }
@@ -145,6 +174,7 @@ impl Node {
             tick.unsettled = true;
             if from > tick.now.mono {
                 tick.wait(Some(from));
+                tick.reserved += 1;
                 continue;
             }
             let Some(entry) = self.view.get(&id) else { continue };
@@ -172,12 +202,17 @@ impl Node {
         let linked: BTreeSet<ControllerId> = self.links.values().filter_map(|link| link.node).collect();
         let mut free: Vec<_> =
             candidates.into_iter().filter(|id| !linked.contains(id) && !successors.contains(id)).collect();
+        let edges = self.links.values().filter(|link| link.is_outgoing_edge()).count();
+        let (per_tick, most) = match edges < NEED && self.detector.missing() >= NEED {
+            true => DIALS_IN_NEED,
+            false => (DIALS_PER_TICK, self.settings.out_degree),
+        };
         let mut dialled = 0;
-        while self.degree() < self.settings.out_degree {
+        while self.degree() + tick.reserved < most {
             let Some(id) = self.rng.take(&mut free) else { break };
             let Some(entry) = self.view.get(&id) else { continue };
             let address = HostPort::Ip(entry.record().body.address);
-            if dialled == DIALS_PER_TICK {
+            if dialled == per_tick {
                 tick.unsettled = true;
                 tick.wait(Some(tick.now.mono));
                 break;
@@ -212,10 +247,7 @@ impl Node {
         let gone: Vec<_> = gone.map(|(id, entry)| (*id, entry.record().body.address)).collect();
         for (id, address) in gone {
             if !self.links.values().any(|link| link.node == Some(id)) {
-                // What a dead node would take must not keep the record of the living from settling.
-                let unsettled = tick.unsettled;
                 self.dial_hope(tick, HostPort::Ip(address), Purpose::Overlay, Some(id), actions);
-                tick.unsettled = unsettled;
             }
         }
     }
@@ -297,7 +329,17 @@ impl Node {
 
     /// Outgoing edges that stand or may soon.
     fn degree(&self) -> usize {
-        self.links.values().filter(|link| link.takes_slot()).count()
+        self.links.values().filter(|link| link.is_outgoing_edge() || self.may_become_edge(link)).count()
+    }
+
+    /// A dial that is likely to succeed: what is configured or down may be dead for ever, and must keep neither the
+    /// living from being dialled nor this node's record from being settled.
+    fn may_become_edge(&self, link: &Link) -> bool {
+        let likely = match link.node {
+            Some(id) => self.view.get(&id).is_some_and(|entry| entry.is_up()),
+            None => !link.pinned,
+        };
+        likely && link.takes_slot() && link.phase != Phase::Established
     }
 
     fn outgoing(&self) -> usize {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::protocol::address::HostPort;
+use crate::protocol::discovery::feed::Part;
 use crate::protocol::identity::{ControllerId, Identity, Label, PeerId, ShortId};
 use crate::protocol::message::Purpose;
 use crate::protocol::node::Ticket;
@@ -63,7 +64,7 @@ pub struct Link {
     pub(super) silent: bool,
     pub(super) watches: u8,
     pub(super) pushes: u8,
-    pub(super) owed: BTreeSet<ControllerId>,
+    pub(super) owed: BTreeSet<(ControllerId, Part)>,
     pub(super) want: BTreeSet<ShortId>,
     pub(super) differing: u8,
     pub(super) last_sync: Option<Time>,

@@ -18,12 +18,11 @@ mod idle;
 mod link;
 mod reporting;
 mod rounds;
+mod settings;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use super::address::HostPort;
 use super::address_book::{AddressBook, KnownAddress};
@@ -33,78 +32,22 @@ use super::discovery::feed::Feed;
 use super::discovery::overlay::Rings;
 use super::discovery::publisher::Publisher;
 use super::hash::Hash;
+use super::heartbeat::PROBE;
 use super::identity::{ControllerId, Label, PeerId};
 use super::message::Purpose;
-use super::peer_state::{Command, Greeting, PeerEvent, PeerTimes};
+use super::peer_state::{Command, Greeting, PeerEvent};
 use super::reason::Reason;
-use super::record::{Forget, ForgetBody, NetworkId, Record, RecordState, Signer, Verified, VerifiedItem};
+use super::record::{Forget, ForgetBody, Record, RecordState, Signer, Verified, VerifiedItem};
 use super::report::Status;
 use super::rng::Rng;
 use super::time::{Now, Time};
 use super::view::{Standing, View};
 
 pub use link::{ClosedPeer, Link, Phase};
+pub use settings::{Memory, Settings};
 
 /// Closed peers remembered for `kithd peers --all`, about 200 bytes each.
 const MAX_CLOSED: usize = 256;
-
-/// What a node is told about itself at its start.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Its readable name.
-    pub label: Label,
-    /// The network it belongs to.
-    pub network: NetworkId,
-    /// Where others find it.
-    pub advertise: SocketAddr,
-    /// What its owner says about it.
-    pub tags: BTreeMap<String, String>,
-    /// Addresses to dial for ever.
-    pub connect: Vec<HostPort>,
-    /// Durations of every connection.
-    pub peer: PeerTimes,
-    /// The base of monitor idle's pace; it works four times as fast while edges are lacking.
-    pub idle_period: Duration,
-    /// Outgoing overlay edges wanted.
-    pub out_degree: usize,
-    /// Incoming overlay edges accepted, and more for ring edges.
-    pub accept: usize,
-    /// See `accept`.
-    pub accept_ring: usize,
-    /// From a change to the first flush.
-    pub flush_first: Duration,
-    /// Between flushes.
-    pub flush_interval: Duration,
-    /// How long heads must be the same before they are published.
-    pub publish_stability: Duration,
-    /// Between two records of one's own.
-    pub publish_interval: Duration,
-    /// From suspicion to testimony.
-    pub refute_window: Duration,
-    /// Bound on outgoing connections.
-    pub max_outgoing: usize,
-    /// Bound on established incoming connections.
-    pub max_incoming: usize,
-    /// Bound on connections that have not identified themselves.
-    pub max_pending: usize,
-    /// The same per /24 or /64, once half of `max_pending` is used; not for loopback.
-    pub max_pending_per_prefix: usize,
-    /// Bound on the view.
-    pub max_nodes: usize,
-    /// Bound on addresses heard of.
-    pub max_addresses: usize,
-    /// The same per source.
-    pub max_addresses_per_source: usize,
-}
-
-/// What a node remembers over a restart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
-    /// The greatest version it has published.
-    pub version: u64,
-    /// Addresses that answered.
-    pub addresses: Vec<KnownAddress>,
-}
 
 /// A number the driver gives a user's `connect`, to know its outcome again.
 pub type Ticket = u64;
@@ -205,6 +148,7 @@ pub struct Node {
     waiting_for_names: BTreeMap<HostPort, Vec<Ticket>>,
     idle_due: Option<Time>,
     last_idle: Time,
+    volunteers_due: Time,
     settled: bool,
     refused: BTreeMap<Reason, u64>,
     dropped: BTreeMap<Reason, u64>,
@@ -264,6 +208,7 @@ impl Node {
             waiting_for_names: BTreeMap::new(),
             idle_due: Some(now.mono),
             last_idle: Time::ZERO,
+            volunteers_due: Time::ZERO,
             settled: false,
             refused: BTreeMap::new(),
             dropped: BTreeMap::new(),
@@ -447,7 +392,7 @@ impl Node {
             PeerEvent::Differences(buckets, entries) => self.differences(peer, &buckets, &entries, actions),
             PeerEvent::Silent => {
                 link.silent = true;
-                self.miss(now, link::id_of(&self.links, peer));
+                self.miss(now, link::id_of(&self.links, peer), PROBE);
             }
             PeerEvent::Alive => link.silent = false,
             PeerEvent::Closed { reason, by_remote } => self.closed(now, peer, reason, by_remote, actions),
@@ -485,10 +430,10 @@ impl Node {
         self.idle_due = Some(self.idle_due.map_or(soon, |due| due.min(soon)));
     }
 
-    /// Misses a node that takes part; a probe is then wanted.
-    fn miss(&mut self, now: Now, id: Option<ControllerId>) {
+    /// Misses a node that takes part; a probe is then wanted, and has so long to find it.
+    fn miss(&mut self, now: Now, id: Option<ControllerId>, patience: Duration) {
         let Some(id) = id.filter(|id| *id != self.me && self.state == RecordState::Up) else { return };
-        if self.view.get(&id).is_some_and(|entry| entry.is_up()) && self.detector.silent(id, now.mono) {
+        if self.view.get(&id).is_some_and(|entry| entry.is_up()) && self.detector.silent(id, patience, now.mono) {
             self.stir(now);
         }
     }

@@ -23,7 +23,11 @@ impl Node {
         if self.publisher.due(self.settled).is_some_and(|due| due <= now.mono) {
             self.publish(now, actions);
         }
-        for verdict in self.detector.due(now.mono) {
+        let verdicts = self.detector.due(now.mono);
+        if self.detector.wants_probes() {
+            self.stir(now);
+        }
+        for verdict in verdicts {
             match verdict {
                 Verdict::Suspect(id) => self.suspect(now, id, actions),
                 Verdict::Down(id, record) => self.testify(now, id, record, None, actions),
@@ -62,6 +66,10 @@ impl Node {
 
     /// Edges came or went: the record follows when they have settled.
     pub(super) fn heads_changed(&mut self, now: Now) {
+        if self.state == RecordState::Left {
+            // The farewell has been said.
+            return;
+        }
         let heads: BTreeSet<ShortId> = self
             .links
             .values()
@@ -90,8 +98,7 @@ impl Node {
     }
 
     fn stand(&self, now: Now) -> (Hash, usize) {
-        let claim = self.agreement.claim(now.mono);
-        (claim.digest, claim.ages.len())
+        (self.agreement.digest(), self.agreement.useful_radius(&self.me, &self.view, now.mono))
     }
 
     fn suspect(&mut self, now: Now, id: ControllerId, actions: &mut Actions) {
@@ -99,9 +106,12 @@ impl Node {
             return self.detector.drop_case(&id);
         };
         let record = entry.hash();
-        let witness = self.witness(entry, Stage::Suspect, 1);
+        // One call for others to look, and for the node to speak up, is enough.
+        let witness = (!entry.is_suspected()).then(|| self.witness(entry, Stage::Suspect, 1));
         self.detector.accused(id, record, now.mono);
-        self.merge(now, None, VerifiedItem::Witness(witness), actions);
+        if let Some(witness) = witness {
+            self.merge(now, None, VerifiedItem::Witness(witness), actions);
+        }
     }
 
     /// Stage 2, the first time or (with the need it had then) once more.
@@ -136,13 +146,18 @@ impl Node {
         record.reachable || record.edges.contains(&self.me.short())
     }
 
-    /// How many observers are owed: half of those this node holds live and does not itself miss, 1 to 3.
-    fn need(&self, subject: &Entry) -> u8 {
+    /// How many nodes there are, this one included, that are fit to observe.
+    pub(super) fn sound(&self) -> usize {
         let sound = self.view.up().filter(|(id, entry)| {
             let fit = entry.record().body.reachable && !entry.is_suspected() && !self.detector.misses(id);
             fit || **id == self.me
         });
-        let owed = (sound.count().saturating_sub(1) / 2).clamp(1, CERTIFICATE);
+        sound.count()
+    }
+
+    /// How many observers are owed: half of those this node holds live and does not itself miss, 1 to 3.
+    fn need(&self, subject: &Entry) -> u8 {
+        let owed = (self.sound().saturating_sub(1) / 2).clamp(1, CERTIFICATE);
         let heads = subject.record().body.edges.len().max(1);
         let most = if subject.record().body.reachable { owed } else { owed.min(heads) };
         // At most 3.

@@ -1,9 +1,14 @@
 //! What one node answers to one input.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::protocol::codec::{MAX_FRAME_BEFORE_HELLO, encode_frame};
 use crate::protocol::hash::hash_parts;
+use crate::protocol::list::List;
 use crate::protocol::message::HeadMessage;
-use crate::protocol::record::{RecordBody, Signature};
+use crate::protocol::peer_state::{NewsKind, PeerTimes};
+use crate::protocol::record::{NetworkId, RecordBody, Signature, Stage, Witness, WitnessBody};
 
 const NOW: Now = Now { mono: Time(1_000_000), wall_ms: 1_795_254_185_042 };
 
@@ -65,6 +70,54 @@ fn tail(head: &mut Node, number: u8, purpose: Purpose) -> PeerId {
     peer
 }
 
+const ME: ControllerId = ControllerId([1; 32]);
+const OTHER: ControllerId = ControllerId([2; 32]);
+
+fn at(ms: u64) -> Now {
+    Now { mono: Time(ms * 1000), wall_ms: 1_800_000_000_000 + ms }
+}
+
+fn address(number: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, number], 7100))
+}
+
+fn record(id: ControllerId, version: u64, incarnation: u64) -> Verified<Record> {
+    let body = RecordBody {
+        network: NetworkId([0; 8]),
+        id,
+        version,
+        issued: 500_000,
+        incarnation,
+        state: RecordState::Up,
+        reachable: true,
+        address: address(id.0[0]),
+        label: Label::from_lossy("somebody"),
+        tags: List::new(),
+        edges: List::new(),
+    };
+    Record::signed(body, &Key(id.0[0]))
+}
+
+/// An edge from `OTHER` to the node.
+fn linked(node: &mut Node, now: Now) -> PeerId {
+    let peer = node.accepted(now, address(2)).expect("room");
+    let hello = PeerEvent::Hello {
+        record: record(OTHER, 1, 1),
+        clock_ms: now.wall_ms,
+        purpose: Purpose::Overlay,
+        dialled: address(1),
+    };
+    node.handle(now, Input::Peer(peer, hello), &mut Vec::new());
+    assert!(node.link(peer).is_some_and(Link::is_edge));
+    peer
+}
+
+fn told(node: &mut Node, now: Now, peer: PeerId, event: PeerEvent<Verified<Record>, VerifiedItem>) -> Actions {
+    let mut actions = Vec::new();
+    node.handle(now, Input::Peer(peer, event), &mut actions);
+    actions
+}
+
 #[test]
 fn a_look_cannot_become_an_edge_nor_an_edge_a_look() {
     let mut head = node(1);
@@ -81,4 +134,106 @@ fn a_look_cannot_become_an_edge_nor_an_edge_a_look() {
     assert!(closes(&mut head, look, Purpose::Overlay), "it would be an edge that no bound has seen");
     assert!(closes(&mut head, edge, Purpose::Probe), "it would keep its thread and leave its place");
     assert_eq!(head.link(edge).unwrap().purpose, Purpose::Ring);
+}
+
+#[test]
+fn ones_own_old_record_is_jumped_over_however_many_bring_it() {
+    let mut node = node(1);
+    let peer = linked(&mut node, at(10));
+    let old = VerifiedItem::Record(record(ME, 1_900_000_000_000, 77));
+    for _ in 0..3 {
+        let news = PeerEvent::News(vec![old.clone()], Vec::new(), NewsKind::Acknowledged);
+        told(&mut node, at(20), peer, news);
+    }
+    node.handle(at(21), Input::Discovery, &mut Vec::new());
+    let version = node.view().get(&ME).map(|entry| entry.record().body.version);
+    assert!(version > Some(1_900_000_000_000));
+    assert_eq!(node.warnings(), [""; 0]);
+}
+
+#[test]
+fn a_second_process_with_ones_identity_is_reported() {
+    let mut node = node(1);
+    let peer = linked(&mut node, at(10));
+    for round in 0..2 {
+        let theirs = record(ME, 1_900_000_000_000 + 10 * round, 77);
+        told(&mut node, at(20), peer, PeerEvent::Push(vec![VerifiedItem::Record(theirs)], Vec::new()));
+        node.handle(at(21), Input::Discovery, &mut Vec::new());
+    }
+    assert_eq!(node.warnings().len(), 1, "{:?}", node.warnings());
+}
+
+#[test]
+fn a_wedged_connection_of_a_living_node_accuses_nobody() {
+    let mut node = node(1);
+    let peer = linked(&mut node, at(10));
+    told(&mut node, at(2000), peer, PeerEvent::Silent);
+    let mut actions = Vec::new();
+    node.handle(at(2001), Input::Idle, &mut actions);
+    let probe = actions.iter().find_map(|action| match action {
+        Action::Dial(peer, greeting) if greeting.purpose == Purpose::Probe => Some(*peer),
+        _ => None,
+    });
+    let probe = probe.expect("a probe");
+    let welcome = PeerEvent::Welcome { record: record(OTHER, 1, 1), clock_ms: at(2100).wall_ms };
+    let actions = told(&mut node, at(2100), probe, welcome);
+    assert!(actions.iter().any(|action| matches!(action, Action::Command(to, Command::Spare) if *to == peer)));
+    told(&mut node, at(2100), probe, PeerEvent::Closed { reason: Reason::ProbeOver, by_remote: false });
+    told(&mut node, at(4000), peer, PeerEvent::Closed { reason: Reason::HeartbeatTimeout, by_remote: false });
+    node.handle(at(4000), Input::Discovery, &mut Vec::new());
+    assert_eq!(node.status(&OTHER), Some(Status::Up));
+    node.handle(at(5000), Input::Discovery, &mut Vec::new());
+    assert_eq!(node.status(&OTHER), Some(Status::Suspect), "and if it is silent again, it is accused");
+}
+
+#[test]
+fn a_dial_that_is_accepted_and_not_answered_is_silence() {
+    let mut node = node(1);
+    let peer = linked(&mut node, at(10));
+    told(&mut node, at(20), peer, PeerEvent::Closed { reason: Reason::Remote, by_remote: true });
+    let mut actions = Vec::new();
+    // A ring's successor is dialled once it has been the same for a while.
+    node.handle(at(100), Input::Idle, &mut actions);
+    node.handle(at(600), Input::Idle, &mut actions);
+    let Some(Action::Dial(dial, _)) = actions.first() else { panic!("{actions:?}") };
+    told(&mut node, at(700), *dial, PeerEvent::Connected);
+    told(&mut node, at(2700), *dial, PeerEvent::Closed { reason: Reason::HandshakeTimeout, by_remote: false });
+    assert!(node.detector.misses(&OTHER));
+}
+
+#[test]
+fn whoever_is_back_up_is_not_kept_waiting_by_old_failures() {
+    let mut node = node(1);
+    let peer = linked(&mut node, at(10));
+    let held = node.view().get(&OTHER).map(|entry| entry.hash().short()).expect("known");
+    let body = WitnessBody {
+        network: NetworkId([0; 8]),
+        subject: OTHER.short(),
+        record: held,
+        stage: Stage::Down,
+        need: 1,
+        observer: ControllerId([3; 32]),
+    };
+    let witness = Witness::signed(body, &Key(3));
+    told(&mut node, at(20), peer, PeerEvent::Push(vec![VerifiedItem::Witness(witness)], Vec::new()));
+    assert_eq!(node.status(&OTHER), Some(Status::Down));
+    let target = HostPort::Ip(address(2));
+    node.book.failed(&target, Duration::ZERO, at(30).mono, &mut node.rng);
+    assert!(node.book.obstacle(&target, at(31).mono).is_some());
+    told(&mut node, at(40), peer, PeerEvent::Push(vec![VerifiedItem::Record(record(OTHER, 2, 1))], Vec::new()));
+    assert_eq!(node.book.obstacle(&target, at(41).mono), None);
+}
+
+#[test]
+fn a_busy_answer_fits_the_frame_of_a_stranger() {
+    let mut body = record(OTHER, 1, 1).body.clone();
+    body.label = Label::from_lossy(&"l".repeat(63));
+    body.tags = [("k".repeat(100), "v".repeat(156))].into_iter().collect();
+    body.edges = (0..16).map(|edge| ControllerId([edge; 32]).short()).collect();
+    let record = Record::signed(body, &Key(2)).shared();
+    let hints = vec!["[2001:db8::1]:7100".parse().expect("an address"); 16];
+    let hints = super::admission::fitting(&Arc::clone(&record), hints);
+    assert!(!hints.is_empty());
+    let frame = encode_frame(&HeadMessage::Busy { record, hints });
+    assert!(frame.len() <= MAX_FRAME_BEFORE_HELLO, "{}", frame.len());
 }

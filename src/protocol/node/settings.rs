@@ -1,0 +1,71 @@
+//! What a node is told at its start, and what it remembers for the next one.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::address::HostPort;
+use crate::protocol::address_book::KnownAddress;
+use crate::protocol::identity::Label;
+use crate::protocol::peer_state::PeerTimes;
+use crate::protocol::record::NetworkId;
+
+/// What a node is told about itself at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its readable name.
+    pub label: Label,
+    /// The network it belongs to.
+    pub network: NetworkId,
+    /// Where others find it.
+    pub advertise: SocketAddr,
+    /// What its owner says about it.
+    pub tags: BTreeMap<String, String>,
+    /// Addresses to dial for ever.
+    pub connect: Vec<HostPort>,
+    /// Durations of every connection.
+    pub peer: PeerTimes,
+    /// The base of monitor idle's pace; it works four times as fast while edges are lacking.
+    pub idle_period: Duration,
+    /// Outgoing overlay edges wanted.
+    pub out_degree: usize,
+    /// Incoming overlay edges accepted, and more for ring edges.
+    pub accept: usize,
+    /// See `accept`.
+    pub accept_ring: usize,
+    /// From a change to the first flush.
+    pub flush_first: Duration,
+    /// Between flushes.
+    pub flush_interval: Duration,
+    /// How long heads must be the same before they are published.
+    pub publish_stability: Duration,
+    /// Between two records of one's own.
+    pub publish_interval: Duration,
+    /// From suspicion to testimony.
+    pub refute_window: Duration,
+    /// Bound on outgoing connections.
+    pub max_outgoing: usize,
+    /// Bound on established incoming connections.
+    pub max_incoming: usize,
+    /// Bound on connections that have not identified themselves.
+    pub max_pending: usize,
+    /// The same per /24 or /64, once half of `max_pending` is used; not for loopback.
+    pub max_pending_per_prefix: usize,
+    /// Bound on the view.
+    pub max_nodes: usize,
+    /// Bound on addresses heard of.
+    pub max_addresses: usize,
+    /// The same per source.
+    pub max_addresses_per_source: usize,
+}
+
+/// What a node remembers over a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The greatest version it has published.
+    pub version: u64,
+    /// Addresses that answered.
+    pub addresses: Vec<KnownAddress>,
+}
