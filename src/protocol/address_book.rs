@@ -7,7 +7,7 @@
 //! 2. no dial to it is under way (whether a *node* is linked already, the caller knows),
 //! 3. it is not banned,
 //! 4. its backoff is over: 1 s after the first failure, doubling to 60 s, with jitter, forgotten after a minute of good
-//!    service.
+//!    service. A node without any edge waits 5 s at most for a configured address.
 //!
 //! Configured addresses stay for ever; learned ones are dropped after a day without an answer. Heard-of addresses that
 //! never answered are bounded in all and per source, apart from those that did, so that a liar cannot crowd out the living.
@@ -25,6 +25,9 @@ use super::time::{Now, Time};
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MOST: Duration = Duration::from_secs(60);
+/// What a node that is alone waits at most for a configured address: a seed that starts late must not be waited for a
+/// minute longer, and a few nodes that knock every five seconds are no load.
+const BACKOFF_ALONE: Duration = Duration::from_secs(5);
 /// A connection that lasted this long was good: the next failure starts the backoff anew.
 const GOOD_SERVICE: Duration = Duration::from_secs(60);
 /// A busy head has told us who else is there; it need not be asked again soon.
@@ -196,8 +199,9 @@ impl AddressBook {
         }
     }
 
-    /// A dial failed, or a connection ended for cause after `served`.
-    pub fn failed(&mut self, address: &HostPort, served: Duration, now: Time, rng: &mut Rng) {
+    /// A dial failed, or a connection ended for cause after `served`. `alone`: this node has no edge at all, and so nothing
+    /// better to do than to try its configured addresses.
+    pub fn failed(&mut self, address: &HostPort, served: Duration, alone: bool, now: Time, rng: &mut Rng) {
         let known = self.entry(address.clone(), now);
         known.under_way = false;
         if !known.resolved.is_empty() {
@@ -206,7 +210,8 @@ impl AddressBook {
         }
         known.failures = if served >= GOOD_SERVICE { 1 } else { known.failures.saturating_add(1) };
         let doubled = BACKOFF_FIRST * 2u32.pow((known.failures - 1).min(6));
-        known.next_dial = now + rng.jitter(doubled.min(BACKOFF_MOST));
+        let most = if alone && known.configured { BACKOFF_ALONE } else { BACKOFF_MOST };
+        known.next_dial = now + rng.jitter(doubled.min(most));
     }
 
     /// A dial ended without fault: as a probe, or because the edge was not wanted.
@@ -303,7 +308,7 @@ mod tests {
         let target = address(1);
         let mut spans = Vec::new();
         for _ in 0..9 {
-            book.failed(&target, Duration::ZERO, at(0), &mut rng);
+            book.failed(&target, Duration::ZERO, false, at(0), &mut rng);
             match book.obstacle(&target, at(0)) {
                 Some(Obstacle::Backoff(until)) => spans.push(until.since(at(0)).as_secs_f64()),
                 other => panic!("{other:?}"),
@@ -312,8 +317,21 @@ mod tests {
         for (span, nominal) in spans.iter().zip([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]) {
             assert!(*span >= nominal * 0.74 && *span <= nominal * 1.26, "{spans:?}");
         }
-        book.failed(&target, GOOD_SERVICE, at(0), &mut rng);
+        book.failed(&target, GOOD_SERVICE, false, at(0), &mut rng);
         assert_eq!(book.obstacle(&target, at(2)), None);
+    }
+
+    #[test]
+    fn a_node_that_is_alone_keeps_knocking_at_configured_addresses() {
+        let (mut book, mut rng) = (AddressBook::new(10, 10), Rng::new(1));
+        book.configure(address(1), at(0));
+        for target in [address(1), address(2)] {
+            for _ in 0..20 {
+                book.failed(&target, Duration::ZERO, true, at(0), &mut rng);
+            }
+        }
+        assert_eq!(book.obstacle(&address(1), at(7)), None);
+        assert!(book.obstacle(&address(2), at(40)).is_some(), "a learned one has its backoff");
     }
 
     #[test]

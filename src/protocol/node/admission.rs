@@ -188,7 +188,7 @@ impl Node {
             Reason::Busy | Reason::Local | Reason::Remote => self.book.busy(target, now.mono, &mut self.rng),
             Reason::ProbeOver | Reason::Surplus | Reason::Replaced | Reason::Leaving => self.book.ended(target),
             _ if reason.is_misbehaviour() && !by_remote => self.book.ban(target, now.mono),
-            _ => self.book.failed(target, served, now.mono, &mut self.rng),
+            _ => self.book.failed(target, served, self.is_alone(), now.mono, &mut self.rng),
         }
     }
 
@@ -318,9 +318,14 @@ impl Node {
         if !link.is_edge() {
             return;
         }
-        let direction = link.direction;
+        // Only the head replaces: if both ends did, each by the order it saw, two dials at once could end each other.
+        let is_head = link.direction == Direction::Incoming;
         let older = self.links.iter().filter(|(other, link)| {
-            **other != peer && link.is_edge() && link.direction == direction && link.node == Some(id)
+            is_head
+                && **other != peer
+                && link.is_edge()
+                && link.direction == Direction::Incoming
+                && link.node == Some(id)
         });
         actions.extend(older.map(|(other, _)| Action::Command(*other, Command::Close(Reason::Replaced))));
         self.feed.join(peer);

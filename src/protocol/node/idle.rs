@@ -86,7 +86,8 @@ impl Node {
     pub(super) fn resolved(&mut self, now: Now, address: HostPort, found: Vec<SocketAddr>, actions: &mut Actions) {
         let first = found.first().copied();
         if found.is_empty() {
-            self.book.failed(&address, Duration::ZERO, now.mono, &mut self.rng);
+            let alone = self.is_alone();
+            self.book.failed(&address, Duration::ZERO, alone, now.mono, &mut self.rng);
             self.count_refused(Reason::NameNotResolved);
         } else {
             self.book.set_resolved(&address, found);
@@ -156,7 +157,7 @@ impl Node {
     }
 
     fn dial_configured(&mut self, tick: &mut Tick, actions: &mut Actions) {
-        let alone = !self.links.values().any(Link::is_edge);
+        let alone = self.is_alone();
         let configured: Vec<_> = self.book.configured().map(|(address, node)| (address.clone(), node)).collect();
         for (address, node) in configured {
             let member = node.and_then(|id| self.view.get(&id)).is_some_and(|entry| entry.is_up());
@@ -340,6 +341,10 @@ impl Node {
             None => !link.pinned,
         };
         likely && link.takes_slot() && link.phase != Phase::Established
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        !self.links.values().any(Link::is_edge)
     }
 
     fn outgoing(&self) -> usize {

@@ -218,7 +218,7 @@ fn whoever_is_back_up_is_not_kept_waiting_by_old_failures() {
     told(&mut node, at(20), peer, PeerEvent::Push(vec![VerifiedItem::Witness(witness)], Vec::new()));
     assert_eq!(node.status(&OTHER), Some(Status::Down));
     let target = HostPort::Ip(address(2));
-    node.book.failed(&target, Duration::ZERO, at(30).mono, &mut node.rng);
+    node.book.failed(&target, Duration::ZERO, false, at(30).mono, &mut node.rng);
     assert!(node.book.obstacle(&target, at(31).mono).is_some());
     told(&mut node, at(40), peer, PeerEvent::Push(vec![VerifiedItem::Record(record(OTHER, 2, 1))], Vec::new()));
     assert_eq!(node.book.obstacle(&target, at(41).mono), None);
