@@ -23,6 +23,7 @@ pub mod leave;
 pub mod network;
 pub mod peers;
 pub mod run;
+pub mod simulate;
 pub mod status;
 pub mod table;
 pub mod terminal;
@@ -50,6 +51,7 @@ const VERBS: &[Verb] = &[
     (forget::command, forget::run),
     (identity::command, identity::run),
     (demo::command, demo::run),
+    (simulate::command, simulate::run),
 ];
 
 /// The whole grammar; the manual page and the shells' completions are made of it too.
