@@ -31,7 +31,7 @@ fn a_node_is_killed_missed_and_back_again() {
         "alpha sees that beta is suspect",
         "alpha sees that beta is down",
         "all 2 running nodes agree",
-        "beta is started again on its state directory, with the same id",
+        "beta is started again on its files, with the same id",
         "alpha sees that beta is up",
         "all 3 running nodes agree",
     ];

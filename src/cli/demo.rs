@@ -217,8 +217,7 @@ impl Show {
                 let is_same = cast.restart(number).map_err(|error| Trouble::NotStarted(error.to_string()))?;
                 let named = cast.name(number);
                 let identity = if is_same { "with the same id" } else { "with ANOTHER id" };
-                let line =
-                    format!("{} is started again on its state directory, {identity} {}", named.label, short(&named.id));
+                let line = format!("{} is started again on its files, {identity} {}", named.label, short(&named.id));
                 self.tell(&line)?;
             }
         }

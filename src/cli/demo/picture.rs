@@ -105,13 +105,18 @@ impl Drop for Screen {
     }
 }
 
-/// Each line at its place, cleared to its end, then whatever is below. Lines are not ended by a line feed: it would
+/// Each line at its place, which is cleared first, the last one's with all below. Cleared afterwards, a line as wide as
+/// the terminal would lose its last letter: the cursor still stands on it. Lines are not ended by a line feed: it would
 /// scroll a terminal that is not high enough.
 fn placed(picture: &str) -> String {
-    let lines = picture.lines().enumerate();
-    let mut placed: String = lines.map(|(row, line)| format!("\u{1b}[{};1H{line}\u{1b}[K", row + 1)).collect();
-    placed += "\u{1b}[J";
-    placed
+    let last = picture.lines().count();
+    let lines = picture.lines().zip(1..);
+    lines
+        .map(|(line, row)| {
+            let clear = if row == last { 'J' } else { 'K' };
+            format!("\u{1b}[{row};1H\u{1b}[{clear}{line}")
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -157,6 +162,6 @@ mod tests {
 
     #[test]
     fn lines_are_placed_and_never_scroll() {
-        assert_eq!(placed("a\nb\n"), "\u{1b}[1;1Ha\u{1b}[K\u{1b}[2;1Hb\u{1b}[K\u{1b}[J");
+        assert_eq!(placed("a\nb\n"), "\u{1b}[1;1H\u{1b}[Ka\u{1b}[2;1H\u{1b}[Jb");
     }
 }
