@@ -125,7 +125,12 @@ impl LogFile {
         let Some(path) = &self.config.file else { return };
         match open(path) {
             Ok(file) => *self.inner.lock() = Some(file),
-            Err(error) => log::error!("the log file {} cannot be opened anew: {error}", path.display()),
+            // The old file may be gone, with all that is written to it: standard error hears of it too.
+            Err(error) => {
+                let trouble = format!("the log file {} cannot be opened anew: {error}", path.display());
+                terminal::complain(&format!("{trouble}: make way for it, then send SIGHUP again"));
+                return log::error!("{trouble}; the old one is still written");
+            }
         }
         log::info!("the log was opened anew; changes of the configuration need a restart");
     }
