@@ -190,7 +190,10 @@ fn a_failed_dial_is_a_negative_answer() {
     let failed =
         r#"{"schema":1,"address":"a:1","outcome":"failed","id":null,"label":null,"reason":"connection-refused"}"#;
     let (output, _) = FakeNode::ok(failed).asked(&["connect", "a:1"]);
-    assert_eq!(ended(&output), (1, "", "kithd: no connection to a:1: connection-refused\n"));
+    let (code, out, err) = ended(&output);
+    assert_eq!((code, out), (1, ""));
+    assert!(err.starts_with("kithd: no connection to a:1: connection-refused: nothing listens there"), "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
     let (output, _) = FakeNode::ok(failed).asked(&["connect", "a:1", "--format", "json"]);
     assert_eq!(ended(&output).0, 1);
     assert_eq!(ended(&output).1, format!("{failed}\n"));

@@ -166,7 +166,16 @@ fn a_bad_flag_is_refused_in_one_line_too() {
             &["--heartbeat-intervall", "1s"],
             "unexpected argument '--heartbeat-intervall' found; a similar argument exists: '--heartbeat-interval'",
         ),
-        (&["--label", "a", "--label", "b"], "the argument '--label <LABEL>' cannot be used multiple times"),
+        (
+            &["--label", "a", "--label", "b"],
+            "the argument '--label <LABEL>' cannot be used multiple times; see 'kithd config check --help'",
+        ),
+        (&["--connect", "127.0.0.1:99999"], "--connect 127.0.0.1:99999: the port is a number from 1 to 65535"),
+        (
+            &["--listen", "0.0.0.0:7100"],
+            "cannot listen on 0.0.0.0:7100: beyond loopback a network key is needed, and this version has no encrypted \
+             links yet: listen on 127.0.0.1 or [::1]",
+        ),
     ];
     let directory = TempDir::new().unwrap();
     for (flags, expected) in cases {

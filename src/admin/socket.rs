@@ -18,6 +18,8 @@ pub const NAME: &str = "admin.sock";
 pub enum SocketError {
     /// Others may enter the state directory, and it may be more than that: it is for its owner to close.
     Open(PathBuf),
+    /// Another user owns the state directory.
+    Foreign(PathBuf),
     /// Something lies at the socket's path that is no socket.
     Occupied(PathBuf),
     /// A node answers there.
@@ -33,11 +35,22 @@ impl fmt::Display for SocketError {
                 let path = path.display();
                 write!(f, "other users may enter the state directory {path}: close it with 'chmod 700 {path}'")
             }
+            Self::Foreign(path) => {
+                let path = path.display();
+                write!(
+                    f,
+                    "the state directory {path} belongs to another user: run kithd as that user, or choose another with \
+                     --state-dir"
+                )
+            }
             Self::Occupied(path) => {
                 write!(f, "{} is not a socket and is left alone: name another one with --socket", path.display())
             }
             Self::InUse(path) => write!(f, "a node already answers at {}: stop it first", path.display()),
-            Self::Failed(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Failed(path, error) => {
+                let path = path.display();
+                write!(f, "{path}: {error}: name a place that this user may write to, with --state-dir or --socket")
+            }
         }
     }
 }
@@ -55,7 +68,10 @@ pub fn prepare_directory(path: &Path) -> Result<(), SocketError> {
         return Ok(());
     }
     let a_nodes = path.join("identity.key").exists() || fs::read_dir(path).map_err(failed)?.next().is_none();
-    if !(ours && a_nodes) {
+    if !ours {
+        return Err(SocketError::Foreign(path.to_owned()));
+    }
+    if !a_nodes {
         return Err(SocketError::Open(path.to_owned()));
     }
     fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)

@@ -8,6 +8,7 @@ use super::client_args::{self, FORMATS, Failure};
 use super::table::{printable, short};
 use super::terminal;
 use crate::admin::api::Verb;
+use crate::protocol::reason::Reason;
 use crate::protocol::report::ConnectReport;
 
 /// The verb's arguments.
@@ -28,9 +29,30 @@ fn dial(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     if draw(&report).is_some() {
         return Ok(ExitCode::SUCCESS);
     }
-    let reason = report.reason.map_or_else(|| "for no reason the node could name".to_owned(), |r| r.to_string());
+    let reason = match report.reason {
+        Some(reason) => explained(reason),
+        None => "for no reason the node could name".to_owned(),
+    };
     terminal::complain(&format!("no connection to {}: {reason}", report.address));
     Ok(ExitCode::FAILURE)
+}
+
+/// The reason as in all tables, and in words what to do about it where a person can do something.
+fn explained(reason: Reason) -> String {
+    let advice = match reason {
+        Reason::ConnectionRefused => "nothing listens there: start a node there, or check the port",
+        Reason::Unreachable => "the system knows no way there: check the address and the routes",
+        Reason::ConnectTimeout => "nothing answers there: check the address and the firewalls between",
+        Reason::NameNotResolved => "the name has no address: check it and the resolver, or give an IP address",
+        Reason::HandshakeTimeout => "something listens but is silent: the node hangs, or it is none",
+        Reason::NotKithd | Reason::FrameTooLarge => "what answers there is no kithd: check the port",
+        Reason::OtherNetwork => "that node is of another network: compare network.name",
+        Reason::VersionMismatch => "that node speaks no protocol version in common: update the older one",
+        Reason::ClockSkew => "the clocks differ by more than half an hour: set them",
+        Reason::Myself => "this is the address of the node itself",
+        _ => return reason.to_string(),
+    };
+    format!("{reason}: {advice}")
 }
 
 /// `None` if there is no connection.

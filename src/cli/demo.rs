@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgMatches, Command};
 use crossbeam_channel::{Receiver, bounded, select};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -48,14 +48,13 @@ const TOLD: usize = 10;
 
 /// The verb's arguments.
 pub fn command() -> Command {
-    let most = i64::try_from(cast::MAX).unwrap_or(i64::MAX);
     Command::new("demo")
         .about("Show a real network on loopback: its nodes find each other, one is killed, and comes back")
         .arg(
             Arg::new("nodes")
                 .long("nodes")
                 .value_name("COUNT")
-                .value_parser(value_parser!(u16).range(2..=most))
+                .value_parser(size)
                 .default_value("5")
                 .help("How many nodes, 2 to 32"),
         )
@@ -71,7 +70,7 @@ pub fn command() -> Command {
 
 /// Plays until the time is over or somebody has seen enough.
 pub fn run(matches: &ArgMatches) -> ExitCode {
-    let nodes = matches.get_one("nodes").map_or(5, |nodes: &u16| usize::from(*nodes));
+    let nodes = matches.get_one("nodes").copied().unwrap_or(5);
     match play(nodes, matches.get_one("duration").copied()) {
         Ok(end) => end,
         Err(Trouble::NotStarted(why)) => fail(NOT_STARTED, why),
@@ -91,6 +90,11 @@ impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let size = text.parse().ok().filter(|size| (2..=cast::MAX).contains(size));
+    size.ok_or_else(|| format!("must be a whole number from 2 to {}", cast::MAX))
 }
 
 fn limit(text: &str) -> Result<Duration, String> {

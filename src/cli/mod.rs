@@ -100,11 +100,18 @@ fn not_parsed(error: &clap::Error) -> ExitCode {
     ExitCode::from(USAGE)
 }
 
-/// A parser's page of explanation as one line: what is wrong, then its advice.
+/// A parser's page of explanation as one line: what is wrong, then its advice, or where to find what is right.
 fn one_line(page: &str) -> String {
+    let command = |usage: &str| {
+        let words = usage.split_whitespace().take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let help = page.lines().find_map(|line| Some(format!("; see '{} --help'", command(line.strip_prefix("Usage:")?))));
     let lines = page.lines().map(str::trim).filter(|line| !line.is_empty());
     let telling = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let line = telling.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ");
+    let advised = line.contains("; ") || line.ends_with(']');
+    let line = line + help.filter(|_| !advised).as_deref().unwrap_or_default();
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
@@ -127,7 +134,11 @@ mod tests {
             usage(&["kithd", "statsu"]),
             "unrecognized subcommand 'statsu'; a similar subcommand exists: 'status'"
         );
-        assert_eq!(usage(&["kithd", "connect"]), "the following required arguments were not provided: <ADDRESS>");
+        assert_eq!(usage(&["kithd", "frob"]), "unrecognized subcommand 'frob'; see 'kithd --help'");
+        assert_eq!(
+            usage(&["kithd", "connect"]),
+            "the following required arguments were not provided: <ADDRESS>; see 'kithd connect --help'"
+        );
         assert_eq!(
             usage(&["kithd", "peers", "--format", "dot"]),
             "invalid value 'dot' for '--format <FORM>' [possible values: table, json]"

@@ -45,7 +45,9 @@ impl FromStr for HostPort {
         if host.contains(':') && !host.starts_with('[') {
             return Err("an IPv6 address goes in brackets, such as [::1]:7100".to_owned());
         }
-        Ok(Self::Name { host: host_name(host)?, port: port_number(port)? })
+        // The port first: an IP address with a wrong port is no wrong host name.
+        let port = port_number(port)?;
+        Ok(Self::Name { host: host_name(host)?, port })
     }
 }
 
