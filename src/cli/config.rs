@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::flags;
 use super::table::{Align, Cell, Table};
+use crate::StartError;
 use crate::config::{Loaded, keys};
 
 /// The verb and its flags.
@@ -37,6 +38,10 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     };
     match verb {
         "check" => {
+            // A sound file that no node of this version would start with.
+            if let Some(address) = loaded.config.listen.exposed() {
+                return super::fail(super::NOT_STARTED, StartError::Exposed(address));
+            }
             let file = flags::config_file(matches).map(|path| path.display().to_string());
             super::print(&format!("{}: ok\n", file.as_deref().unwrap_or("configuration")))
         }
