@@ -177,6 +177,8 @@ fn a_bad_flag_is_refused_in_one_line_too() {
         let args = ["config", "check"].iter().chain(flags);
         assert_refused(&kithd(directory.path(), args), expected);
     }
+    let exposed = kithd(directory.path(), ["config", "check", "--listen", "0.0.0.0:7100"]);
+    assert_eq!(exposed.status.code(), Some(4), "as of a node that is to run with it");
     let cure = "makes a socket path of 112 bytes, and 107 are allowed; set node.socket to a shorter path";
     let output = kithd(directory.path(), ["config", "check", "--state-dir", &long]);
     assert_refused(&output, &format!("--state-dir /{}…: {cure}", "d".repeat(79)));
