@@ -18,7 +18,7 @@ use crate::config::{Config, Log};
 use crate::{End, Node};
 
 /// The signals thread only passes signals on.
-const STACK: usize = 64 * 1024;
+const STACK: usize = 256 * 1024;
 
 /// The verb and its flags.
 pub fn command() -> Command {
