@@ -334,6 +334,9 @@ impl Registry {
     fn tell(&self, notices: &[Notice]) {
         let mut dropped = 0;
         for notice in notices {
+            if let Notice::Status { id, label, status } = notice {
+                log::info!("{label} ({}) is {}", &id.hex()[..8], status.name());
+            }
             self.subscribers.lock().retain(|subscriber| match subscriber.try_send(notice.clone()) {
                 Err(TrySendError::Disconnected(_)) => false,
                 Err(TrySendError::Full(_)) => {

@@ -235,6 +235,18 @@ pub enum Status {
     Left,
 }
 
+impl Status {
+    /// As tables, logs and JSON name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+            Self::Left => "left",
+        }
+    }
+}
+
 /// `kithd network`: the whole network as this node knows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkReport {
