@@ -19,7 +19,7 @@ pub enum StartError {
     Socket(SocketError),
     /// This address cannot be listened on.
     Listen(SocketAddr, io::Error),
-    /// Others could connect, and links are not yet encrypted: exit code 2.
+    /// Others could connect, and links are not yet encrypted.
     Exposed(SocketAddr),
     /// The system gives no thread, descriptor or randomness.
     System(io::Error),
@@ -28,7 +28,7 @@ pub enum StartError {
 impl StartError {
     /// True if it is a mistake in the configuration rather than the state of the machine.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Exposed(_))
+        matches!(self, Self::Config(_))
     }
 }
 
