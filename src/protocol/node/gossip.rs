@@ -299,7 +299,9 @@ impl Node {
             self.volunteer(now, id, self.view.up().count());
         }
         let (after, label) = (self.status(&id), self.view.get(&id).map(|entry| entry.record().body.label.clone()));
-        if let (Some(status), Some(label)) = (after.filter(|_| after != before), label) {
+        // Of itself a node has nothing to hear.
+        let is_news = after != before && id != self.me;
+        if let (Some(status), Some(label)) = (after.filter(|_| is_news), label) {
             actions.push(Action::Notify(Notice::Status { id, label, status }));
         }
         self.stir(now);
