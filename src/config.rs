@@ -141,6 +141,10 @@ pub struct Network {
     /// Nodes of another name refuse each other, so several networks can share machines. It is no secret and keeps
     /// nobody out. Bound: as for a label.
     pub name: Label,
+    /// The file with the network's key, which keeps strangers out and everything secret: one to three lines of 64 hex
+    /// digits, mode 0600, made by `kithd keygen`. The first key is used to dial, all are accepted. None: any process on
+    /// this machine can join, and the node listens on loopback only.
+    pub key_file: Option<PathBuf>,
     /// Where the network is to be found: dialled at once, and redialled for ever while the node is alone. More of them
     /// survive the loss of some; each unreachable one costs a dial now and then. None: the node waits to be dialled.
     /// Bound: 256, none twice.
@@ -154,7 +158,7 @@ impl Network {
 
 impl Default for Network {
     fn default() -> Self {
-        Self { name: Label::from_lossy("kith"), connect: Vec::new() }
+        Self { name: Label::from_lossy("kith"), key_file: None, connect: Vec::new() }
     }
 }
 

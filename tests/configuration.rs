@@ -36,7 +36,10 @@ fn the_documented_file_holds_every_key_with_its_default() {
     // Only what depends on the machine, or has no default, is commented out.
     let live: BTreeSet<_> = text.lines().filter(|line| is_setting(line)).map(name).collect();
     let commented = keys().iter().map(|key| key.short_name()).filter(|name| !live.contains(name));
-    assert_eq!(commented.collect::<Vec<_>>(), ["label", "state_dir", "socket", "advertise", "status_file", "file"]);
+    assert_eq!(
+        commented.collect::<Vec<_>>(),
+        ["label", "state_dir", "socket", "advertise", "key_file", "status_file", "file"]
+    );
 }
 
 fn is_setting(line: &str) -> bool {

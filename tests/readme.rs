@@ -31,6 +31,7 @@ fn the_configuration_table_holds_every_key_with_its_default() {
         ("node.tags", "none"),
         ("node.socket", "admin.sock in the state directory"),
         ("listen.advertise", "the listening address"),
+        ("network.key_file", "none"),
         ("network.connect", "none"),
         ("monitor.status_file", "none"),
         ("log.file", "stderr"),

@@ -8,8 +8,18 @@ use std::time::{Duration, Instant};
 
 use kithd::peer::{Budget, Class, Sink, SinkLimits};
 use kithd::protocol::codec::{Frames, MAX_FRAME, PREAMBLE};
+use kithd::protocol::codec::{HEADER, Preamble};
+use kithd::protocol::message::Purpose;
 use kithd::protocol::reason::Reason;
+use kithd::protocol::record::NetworkId;
 use kithd::reactor::{Flow, Reactor, ReactorHandle, ReactorSettings, Receiver};
+use kithd::secure::credentials::Credentials;
+use kithd::secure::handshake::{Answer, Head, Tail};
+use kithd::secure::keys::Identity;
+use kithd::secure::network_key::NetworkKey;
+use kithd::secure::primitives::Cipher;
+use kithd::secure::recent::Recent;
+use kithd::secure::session::{Opening, Sealing};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -64,6 +74,34 @@ fn dialled(reactor: &ReactorHandle, max_queued: usize, budget: &Arc<Budget>) -> 
     (Arc::new(Sink::new(connection, SinkLimits { max_queued }, Arc::clone(budget))), remote)
 }
 
+/// The two ends of what a sink seals.
+fn session() -> (Sealing, Opening) {
+    let node = || Arc::new(Credentials::new(Identity::generate().unwrap(), NetworkId([1; 8])).unwrap());
+    let (tail, head, key) = (node(), node(), NetworkKey::none());
+    let preamble = Preamble::of(Cipher::ChaChaPoly as u8, Purpose::Overlay);
+    let (waiting, one) = Tail::begin(&tail, &key, Cipher::ChaChaPoly, Purpose::Overlay).unwrap();
+    let first = Head::first(preamble, &one[PREAMBLE + HEADER..], &head, &[key], &Recent::new(1), 0).unwrap();
+    let Answer::Continue(waiting_head, two) = first else { panic!("refused") };
+    let (three, at_tail) = waiting.finish(&two[HEADER..], 0).unwrap();
+    let at_head = waiting_head.third(&three[HEADER..], &head, 0).unwrap();
+    (at_tail.sealing, at_head.opening)
+}
+
+/// Reads records until they hold so much plaintext.
+fn hear(remote: &mut TcpStream, opening: &mut Opening, length: usize) -> Vec<u8> {
+    let (mut heard, mut plaintext) = (Vec::new(), Vec::new());
+    while heard.len() < length {
+        let mut header = [0; HEADER];
+        remote.read_exact(&mut header).unwrap();
+        let mut record = vec![0; u32::from_be_bytes(header) as usize];
+        remote.read_exact(&mut record).unwrap();
+        opening.open(&record, &mut plaintext).unwrap();
+        heard.extend_from_slice(&plaintext);
+    }
+    assert_eq!(heard.len(), length);
+    heard
+}
+
 fn register(reactor: &ReactorHandle, sink: &Arc<Sink>) -> Arc<OnceLock<Reason>> {
     let closed = Arc::default();
     let receiver = Flusher { sink: Arc::clone(sink), closed: Arc::clone(&closed) };
@@ -80,7 +118,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[test]
-fn control_goes_first_and_all_waits_for_the_connection() {
+fn control_goes_first_and_all_waits_for_the_session() {
     let (reactor, budget) = (reactor(), Arc::new(Budget::new(1 << 20)));
     let (sink, mut remote) = dialled(&reactor.handle(), 1 << 20, &budget);
     for (class, frame) in [(Class::Bulk, b"b1"), (Class::Control, b"c1"), (Class::Bulk, b"b2"), (Class::Control, b"c2")]
@@ -91,13 +129,24 @@ fn control_goes_first_and_all_waits_for_the_connection() {
     assert!(sink.queued_bytes() >= 8);
     assert_eq!(budget.used(), sink.queued_bytes());
     register(&reactor.handle(), &sink);
-    let mut heard = [0; 8];
-    remote.read_exact(&mut heard).unwrap();
-    assert_eq!(&heard, b"c1c2b1b2");
+    sink.queue_in_the_clear(b"handshake".to_vec()).unwrap();
+    sink.flush().unwrap();
+    let mut first = [0; 9];
+    remote.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"handshake");
+    eventually("the handshake is out, and nothing else", || sink.connection().traffic().counts().bytes_out == 9);
+    let (sealing, mut opening) = session();
+    sink.secure(sealing);
+    sink.flush().unwrap();
+    assert_eq!(hear(&mut remote, &mut opening, 8), b"c1c2b1b2");
     eventually("empty", || sink.is_empty());
     assert_eq!(budget.used(), 0);
     let counts = sink.connection().traffic().counts();
-    assert_eq!((counts.frames_out, counts.bytes_out), (4, 8));
+    assert_eq!(
+        (counts.frames_out, counts.bytes_out),
+        (2, 9 + 8 + Sealing::overhead() as u64),
+        "one record for all four"
+    );
 }
 
 #[test]
@@ -105,6 +154,8 @@ fn a_remote_that_never_reads_costs_its_bound_and_still_gets_a_goodbye() {
     let (reactor, budget) = (reactor(), Arc::new(Budget::new(64 << 20)));
     let bound = 300_000;
     let (sink, mut remote) = dialled(&reactor.handle(), bound, &budget);
+    let (sealing, mut opening) = session();
+    sink.secure(sealing);
     register(&reactor.handle(), &sink);
     let (mut accepted, mut refused) = (0, 0);
     // The kernel's buffers fill first, then ours; refusals do not disturb what was accepted.
@@ -117,13 +168,13 @@ fn a_remote_that_never_reads_costs_its_bound_and_still_gets_a_goodbye() {
             }
         }
         sink.flush().unwrap();
-        assert!(sink.queued_bytes() <= bound);
+        // Sealing what was accepted makes it a little longer.
+        assert!(sink.queued_bytes() <= bound + 1024);
         assert!(accepted < 64_000, "nothing stops it");
     }
     sink.queue(Class::Control, b"goodbye".to_vec()).unwrap();
     assert!(budget.used() == sink.queued_bytes() && sink.queued_bytes() <= bound + 64 * 1024);
-    let mut heard = vec![0; accepted * 1000 + 7];
-    remote.read_exact(&mut heard).unwrap();
+    let mut heard = hear(&mut remote, &mut opening, accepted * 1000 + 7);
     let at = heard.windows(7).position(|bytes| bytes == b"goodbye").unwrap();
     assert!(at < heard.len() - 7, "it went before the bulk that waited");
     heard.drain(at..at + 7);
@@ -154,6 +205,8 @@ fn one_budget_bounds_all_sinks_and_gets_back_what_they_held() {
 fn many_callers_lose_nothing_and_share_writes() {
     let (reactor, budget) = (reactor(), Arc::new(Budget::new(64 << 20)));
     let (sink, mut remote) = dialled(&reactor.handle(), 64 << 20, &budget);
+    let (sealing, mut opening) = session();
+    sink.secure(sealing);
     register(&reactor.handle(), &sink);
     let (callers, frames) = (8u8, 2000usize);
     let threads: Vec<_> = (0..callers)
@@ -168,8 +221,7 @@ fn many_callers_lose_nothing_and_share_writes() {
             })
         })
         .collect();
-    let mut heard = vec![0; usize::from(callers) * frames * 5];
-    remote.read_exact(&mut heard).unwrap();
+    let heard = hear(&mut remote, &mut opening, usize::from(callers) * frames * 5);
     let mut expected = vec![0u32; usize::from(callers)];
     for frame in heard.chunks(5) {
         let next = &mut expected[usize::from(frame[0])];
@@ -188,6 +240,7 @@ fn a_broken_connection_gives_up_what_was_queued() {
     drop(remote);
     eventually("closed", || closed.get().is_some());
     assert_eq!(closed.get(), Some(&Reason::EndOfStream));
+    sink.secure(session().0);
     sink.queue(Class::Bulk, vec![1; 100]).unwrap();
     assert_eq!(sink.flush(), Err(Reason::Reset));
     assert_eq!(sink.queue(Class::Control, vec![1; 100]), Err(Reason::Reset));

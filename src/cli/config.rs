@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::flags;
 use super::table::{Align, Cell, Table};
-use crate::StartError;
 use crate::config::{Loaded, keys};
+use crate::controller::node::network_keys;
 
 /// The verb and its flags.
 pub fn command() -> Command {
@@ -39,8 +39,8 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     match verb {
         "check" => {
             // A sound file that no node of this version would start with.
-            if let Some(address) = loaded.config.listen.exposed() {
-                return super::fail(super::NOT_STARTED, StartError::Exposed(address));
+            if let Err(error) = network_keys(&loaded.config) {
+                return super::fail(super::NOT_STARTED, error);
             }
             let file = flags::config_file(matches).map(|path| path.display().to_string());
             super::print(&format!("{}: ok\n", file.as_deref().unwrap_or("configuration")))

@@ -19,6 +19,7 @@ pub mod dot;
 pub mod flags;
 pub mod forget;
 pub mod identity;
+pub mod keygen;
 pub mod leave;
 pub mod network;
 pub mod peers;
@@ -50,6 +51,7 @@ const VERBS: &[Verb] = &[
     (leave::command, leave::run),
     (forget::command, forget::run),
     (identity::command, identity::run),
+    (keygen::command, keygen::run),
     (demo::command, demo::run),
     (simulate::command, simulate::run),
 ];

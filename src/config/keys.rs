@@ -164,6 +164,8 @@ fn node_and_network() -> Vec<Key> {
             .help("Address that others are told to dial")
             .flag("advertise"),
         Key::new("network.name", Label(|c| &mut c.network.name)).help("Name of the network; others are refused"),
+        Key::new("network.key_file", OptionalPath(|c| &mut c.network.key_file))
+            .help("File with the network's key; see kithd keygen"),
         Key::new("network.connect", Hosts(|c| &mut c.network.connect))
             .help("Where the network is to be found")
             .flag("connect"),

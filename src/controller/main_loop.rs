@@ -10,19 +10,23 @@ use crossbeam_channel::{Receiver, select};
 use super::registry::{Call, Registry};
 use crate::peer::main_loop::Checked;
 use crate::protocol::identity::PeerId;
+use crate::protocol::log_rate::LogRate;
 use crate::protocol::node::Input;
 use crate::protocol::peer_state::PeerEvent;
+use crate::protocol::reason::Reason;
 
 /// The loop's own: threads to join.
 struct Threads {
     running: BTreeMap<PeerId, JoinHandle<()>>,
     /// Peers whose last event came before their thread's handle did.
     ended: BTreeSet<PeerId>,
+    /// How often strangers may be logged.
+    strangers: LogRate,
 }
 
 /// Runs until it is told to stop and the last peer has ended.
 pub fn run(registry: &Arc<Registry>, events: &Receiver<(PeerId, Checked)>, calls: &Receiver<Call>) {
-    let mut threads = Threads { running: BTreeMap::new(), ended: BTreeSet::new() };
+    let mut threads = Threads { running: BTreeMap::new(), ended: BTreeSet::new(), strangers: LogRate::default() };
     let mut stopping = false;
     while !(stopping && threads.running.is_empty()) {
         select! {
@@ -45,6 +49,9 @@ fn one_event(registry: &Arc<Registry>, threads: &mut Threads, peer: PeerId, even
     let last = matches!(event, PeerEvent::Closed { .. });
     if let PeerEvent::Closed { reason, .. } = &event {
         log::debug!("peer {peer} closed: {reason}");
+        if *reason == Reason::NetworkKey {
+            threads.log_stranger(registry, peer);
+        }
         registry.part(peer);
     }
     registry.handle(Input::Peer(peer, event));
@@ -54,6 +61,16 @@ fn one_event(registry: &Arc<Registry>, threads: &mut Threads, peer: PeerId, even
 }
 
 impl Threads {
+    fn log_stranger(&mut self, registry: &Registry, peer: PeerId) {
+        let Some(withheld) = self.strangers.allows(registry.around.clock.time()) else { return };
+        let address = registry.read(|node, _| node.link(peer).map(|link| link.address));
+        let others =
+            if withheld > 0 { format!("; {withheld} more like this since the last line") } else { String::new() };
+        if let Some(address) = address {
+            log::warn!("refused {address}: network-key: it has another network key or network name{others}");
+        }
+    }
+
     fn started(&mut self, peer: PeerId, thread: JoinHandle<()>) {
         if self.ended.remove(&peer) {
             join(peer, thread);

@@ -1,6 +1,6 @@
 //! A running node: what a program holds, and all that the daemon uses.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
@@ -29,12 +29,18 @@ use crate::protocol::reason::Reason;
 use crate::protocol::record::{NetworkId, Signer};
 use crate::protocol::report::{IdentityReport, NetworkReport, PeersReport, Report, SCHEMA};
 use crate::reactor::{Acceptor, PollWaker, Reactor, ReactorSettings};
+use crate::secure::credentials::Credentials;
 use crate::secure::door::Door;
+use crate::secure::network_key::{KeyRing, NetworkKey, read_key_file};
+use crate::secure::recent::Recent;
 
 /// Events of all peers that wait for ctl-main; then peers wait, their sockets are not read, and remotes wait.
 const MAX_EVENTS: usize = 256;
 /// Calls that wait for a loop: users' verbs and wake-ups, which share one place.
 const MAX_CALLS: usize = 64;
+/// First messages of handshakes that are remembered, so that a replayed one is not answered. They come from holders of the
+/// network's key only, so strangers cannot push others out.
+const MAX_SEEN: usize = 4096;
 /// For the neighbours' acknowledgements of a farewell.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// For the peers to say goodbye and end.
@@ -76,9 +82,7 @@ impl Node {
     /// [`StartError`], one line with its cure; nothing is left running then.
     pub fn start(config: Config) -> Result<Self, StartError> {
         config.check().map_err(StartError::Config)?;
-        if let Some(address) = config.listen.exposed() {
-            return Err(StartError::Exposed(address));
-        }
+        let keys = network_keys(&config)?;
         prepare_directory(&config.node.state_dir)?;
         let state = StateDir::open(&config.node.state_dir)?;
         let identity = state.identity()?;
@@ -89,13 +93,14 @@ impl Node {
         let wakeups = Arc::new(AtomicU64::new(0));
         let frame_timeout = config.limits.frame_timeout;
         let reactor = Reactor::start(ReactorSettings { frame_timeout, wakeups: Arc::clone(&wakeups) })?;
-        let about = Arc::new(about(&config, acceptor.local_addrs()));
+        let about = Arc::new(about(&config, acceptor.local_addrs())?);
 
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|error| std::io::Error::other(error.to_string()))?;
         let settings = settings(&config, about.advertise);
         let id = identity.id();
         let network = settings.network;
+        let credentials = Arc::new(Credentials::new(identity.clone(), network)?);
         let mut thinking = Thinking::new(settings, Box::new(identity), &memory, u64::from_le_bytes(seed), clock.now());
         if let Some(damage) = damage {
             log::warn!("{damage}");
@@ -106,6 +111,9 @@ impl Node {
             clock,
             reactor: reactor.handle(),
             door: Arc::new(Door::new(network)),
+            credentials,
+            keys: Arc::new(KeyRing::new(keys)),
+            seen: Arc::new(Recent::new(MAX_SEEN)),
             claim: Arc::new(Mutex::new(thinking.claim(clock.now()))),
             budget: Arc::new(Budget::new(config.limits.max_queued_total)),
             max_queued: config.limits.max_queued,
@@ -294,6 +302,18 @@ impl Drop for Node {
     }
 }
 
+/// The network's keys as the file has them; none is enough for loopback only.
+///
+/// # Errors
+/// [`StartError::KeyFile`], or [`StartError::Exposed`] without one.
+pub fn network_keys(config: &Config) -> Result<Vec<NetworkKey>, StartError> {
+    match (&config.network.key_file, config.listen.exposed()) {
+        (Some(file), _) => read_key_file(file).map_err(|error| StartError::KeyFile(file.clone(), error)),
+        (None, Some(address)) => Err(StartError::Exposed(address)),
+        (None, None) => Ok(Vec::new()),
+    }
+}
+
 fn channels() -> (Lines, Inlets, Receiver<End>, Sender<(PeerId, Checked)>) {
     let (to_events, events) = bounded(MAX_EVENTS);
     // What a peer's creator says to ctl-main may not be refused, and is bounded by the number of peers.
@@ -314,16 +334,33 @@ fn channels() -> (Lines, Inlets, Receiver<End>, Sender<(PeerId, Checked)>) {
     (lines, Inlets { events, main, idle, discovery, status, resolver }, ended, to_events)
 }
 
-fn about(config: &Config, listen: Vec<SocketAddr>) -> About {
+fn about(config: &Config, listen: Vec<SocketAddr>) -> Result<About, StartError> {
     // There is at least one listening address: the configuration was checked.
     let first = listen.first().copied().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-    About {
+    Ok(About {
         label: config.node.label.to_string(),
         network: config.network.name.to_string(),
-        advertise: config.listen.advertise.unwrap_or(first),
+        advertise: config.listen.advertise.or_else(|| advertised(first)).ok_or(StartError::NoAddress(first))?,
         listen,
         budget: config.limits.max_queued_total as u64,
+    })
+}
+
+/// What others can dial for a listening address. For an unspecified one it is the address of the interface that the default
+/// route takes: a datagram socket is joined to an address kept for documentation (RFC 5737, RFC 3849), which sends nothing
+/// and makes the system choose.
+fn advertised(listening: SocketAddr) -> Option<SocketAddr> {
+    if !listening.ip().is_unspecified() {
+        return Some(listening);
     }
+    let (any, far) = match listening {
+        SocketAddr::V4(_) => ("0.0.0.0:0", "192.0.2.1:9"),
+        SocketAddr::V6(_) => ("[::]:0", "[2001:db8::1]:9"),
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(far).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified()).then(|| SocketAddr::new(ip, listening.port()))
 }
 
 fn times(config: &Config) -> PeerTimes {

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::state_dir::StateError;
 use crate::admin::socket::SocketError;
 use crate::config::ConfigError;
+use crate::secure::network_key::KeyFileError;
 
 /// See [`Node::start`](super::node::Node::start).
 #[derive(Debug)]
@@ -19,8 +21,12 @@ pub enum StartError {
     Socket(SocketError),
     /// This address cannot be listened on.
     Listen(SocketAddr, io::Error),
-    /// Others could connect, and links are not yet encrypted.
+    /// Others could connect, and there is no network key to keep strangers out.
     Exposed(SocketAddr),
+    /// The listening address is none that others could dial, and there is no route to tell a better one by: exit code 2.
+    NoAddress(SocketAddr),
+    /// The network key's file.
+    KeyFile(PathBuf, KeyFileError),
     /// The system gives no thread, descriptor or randomness.
     System(io::Error),
 }
@@ -28,7 +34,7 @@ pub enum StartError {
 impl StartError {
     /// True if it is a mistake in the configuration rather than the state of the machine.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_))
+        matches!(self, Self::Config(_) | Self::NoAddress(_))
     }
 }
 
@@ -49,9 +55,15 @@ impl fmt::Display for StartError {
             }
             Self::Exposed(address) => write!(
                 f,
-                "cannot listen on {address}: beyond loopback a network key is needed, and this version has no encrypted \
-                 links yet: listen on 127.0.0.1 or [::1]"
+                "cannot listen on {address}: beyond loopback a network key keeps strangers out: make one with \
+                 'kithd keygen --out network.key' and name it with --network-key-file"
             ),
+            Self::NoAddress(address) => write!(
+                f,
+                "listen.addresses = \"{address}\" is no address that others could dial, and there is no default route to \
+                 find one by: name one with --advertise"
+            ),
+            Self::KeyFile(path, error) => write!(f, "network.key_file = {}: {error}", path.display()),
             Self::System(error) => write!(f, "cannot start: {error}"),
         }
     }

@@ -13,10 +13,11 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Select, Sender};
 use parking_lot::Mutex;
 
-use super::receiver::{FromWire, Inward, line};
+use super::greeting::{Greeted, Shaking};
+use super::receiver::{FromWire, Handover, Inward, line};
 use super::sink::{Budget, Class, Sink, SinkLimits};
 use crate::clock::Clock;
-use crate::protocol::codec::{Message, encode_frame, encode_preamble};
+use crate::protocol::codec::{Message, decode_frame, encode_frame, messages};
 use crate::protocol::discovery::agreement::Claim;
 use crate::protocol::heartbeat::{Answers, Side};
 use crate::protocol::identity::PeerId;
@@ -26,7 +27,11 @@ use crate::protocol::reason::Reason;
 use crate::protocol::record::{Item, Record, Verified, VerifiedItem};
 use crate::protocol::time::Time;
 use crate::reactor::{Connection, Counts, ReactorHandle, Stream, dial_reason};
+use crate::secure::credentials::Credentials;
 use crate::secure::door::Door;
+use crate::secure::network_key::KeyRing;
+use crate::secure::recent::Recent;
+use crate::secure::session::Opening;
 
 /// A peer's stack: the deepest call verifies a record. 64 KiB were enough for all tests of optimised code, and twice that
 /// is given; code that is not optimised, as in a program under development that has this library in it, overflowed them.
@@ -49,6 +54,12 @@ pub struct Surroundings {
     pub reactor: ReactorHandle,
     /// Where signatures are checked.
     pub door: Arc<Door>,
+    /// What this node shows in a handshake.
+    pub credentials: Arc<Credentials>,
+    /// The network's keys.
+    pub keys: Arc<KeyRing>,
+    /// First messages of handshakes that were seen lately.
+    pub seen: Arc<Recent>,
     /// What the node may state of its view now; changed by the controller in the same step as the view.
     pub claim: Arc<Mutex<Claim>>,
     /// Bound on the bytes queued for all peers.
@@ -134,6 +145,11 @@ struct Link {
     sink: Arc<Sink>,
     messages: Receiver<FromWire>,
     open: Arc<AtomicBool>,
+    shaking: Shaking,
+    /// The session's receiving half, until it can be handed over; and the raw frames taken so far.
+    opening: Option<Opening>,
+    taken: u64,
+    handover: Arc<Mutex<Handover>>,
 }
 
 struct MainLoop {
@@ -238,14 +254,77 @@ impl MainLoop {
         }
         match message {
             Some(FromWire::Connected) => self.handle(Input::Connected),
+            Some(FromWire::Preamble(preamble)) => {
+                if let Some(link) = &mut self.link {
+                    link.shaking = Shaking::accepted(preamble);
+                }
+            }
+            Some(FromWire::Raw(frames)) => self.raw(frames),
             Some(FromWire::Messages(at, inputs)) => {
                 for input in inputs {
                     self.handle_at(at, input);
                 }
             }
-            Some(FromWire::Ended(reason)) => self.handle(Input::Ended(reason)),
+            Some(FromWire::Ended(reason)) => {
+                if let Some(link) = &self.link
+                    && let Some(key) = link.shaking.unanswered()
+                {
+                    self.around.keys.unanswered(link.sink.connection().peer_addr(), key);
+                }
+                self.handle(Input::Ended(reason));
+            }
             None => self.handle(Input::Ended(Reason::Leaving)),
         }
+    }
+
+    /// Frames that came before the session was handed over: of the handshake, or already sealed.
+    fn raw(&mut self, frames: Vec<Vec<u8>>) {
+        for frame in frames {
+            if self.is_over() {
+                return;
+            }
+            if let Err(reason) = self.raw_frame(&frame) {
+                return self.handle(Input::Ended(reason));
+            }
+        }
+        if let Some(link) = &mut self.link
+            && let Some(opening) = link.opening.take()
+        {
+            link.opening = link.handover.lock().offer(link.taken, opening);
+        }
+    }
+
+    fn raw_frame(&mut self, frame: &[u8]) -> Result<(), Reason> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        link.taken += 1;
+        if let Some(opening) = &mut link.opening {
+            let (mut plaintext, mut inputs) = (Vec::new(), Vec::new());
+            opening.open(frame, &mut plaintext)?;
+            messages(&plaintext, |message| {
+                inputs.push(match self.side {
+                    Side::Head => Input::Request { message: decode_frame(message)?, dated: None },
+                    Side::Tail => Input::Answer(decode_frame(message)?),
+                });
+                Ok(())
+            })?;
+            for input in inputs {
+                self.handle(input);
+            }
+            return Ok(());
+        }
+        let Greeted { send, secured } = link.shaking.take(&self.around, frame)?;
+        if let Some(bytes) = send {
+            link.sink.queue_in_the_clear(bytes)?;
+        }
+        if let Some(reason) = link.shaking.refusal() {
+            return Err(reason);
+        }
+        if let Some(secured) = secured {
+            link.opening = Some(secured.opening);
+            link.sink.secure(secured.sealing);
+            self.handle(Input::Secured(secured.remote));
+        }
+        Ok(())
     }
 
     fn handle(&mut self, input: Input) {
@@ -283,7 +362,12 @@ impl MainLoop {
                 self.attach(connection);
                 Ok(())
             }
-            Action::Preamble(purpose) => self.queue(Class::Control, encode_preamble(purpose).to_vec()),
+            Action::Secure(purpose) => {
+                let Some(link) = &mut self.link else { return Ok(()) };
+                let (shaking, bytes) = Shaking::dial(&self.around, link.sink.connection().peer_addr(), purpose)?;
+                link.shaking = shaking;
+                link.sink.queue_in_the_clear(bytes)
+            }
             Action::Issue(message) => {
                 let bulk = matches!(message, TailMessage::Push(_) | TailMessage::Sync { .. });
                 self.send(if bulk { Class::Bulk } else { Class::Control }, &message)
@@ -353,7 +437,7 @@ impl MainLoop {
         let (sender, messages) = line();
         let limits = SinkLimits { max_queued: self.around.max_queued };
         let sink = Arc::new(Sink::new(connection.clone(), limits, Arc::clone(&self.around.budget)));
-        let open = Arc::new(AtomicBool::new(false));
+        let (open, handover) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Handover::default())));
         *self.gauge.sink.lock() = Some(Arc::clone(&sink));
         let inward = Inward {
             side: self.side,
@@ -364,10 +448,16 @@ impl MainLoop {
             messages: sender,
             open: Arc::clone(&open),
             answers: Answers::default(),
+            handover: Arc::clone(&handover),
+            opening: None,
+            plaintext: Vec::new(),
+            preamble: None,
+            raw: Vec::new(),
             batch: Vec::new(),
             at: Time::ZERO,
         };
-        self.link = Some(Link { sink, messages, open });
+        let shaking = Shaking::default();
+        self.link = Some(Link { sink, messages, open, shaking, opening: None, taken: 0, handover });
         self.around.reactor.register(&connection, Box::new(inward));
     }
 }

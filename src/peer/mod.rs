@@ -12,6 +12,7 @@
 //! The main loop is a thread around the pure [`PeerState`](crate::protocol::peer_state::PeerState); the seeds' heartbeat
 //! loop and heartbeat timeout are deadlines of its `select!`.
 
+mod greeting;
 pub mod main_loop;
 mod receiver;
 mod sink;

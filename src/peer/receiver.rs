@@ -1,6 +1,7 @@
 //! The receiving half of a peer: runs on the reactor's thread, and so never waits.
 //!
-//! Frames become messages here. A heartbeat is answered at once, through the sink, whatever the peer's own thread is doing;
+//! Frames become messages here: the first ones, of the handshake, go to the peer's thread as they are, since keys take long to
+//! agree on; once it has handed over the session, records are opened in place. A heartbeat is answered at once, through the sink, whatever the peer's own thread is doing;
 //! all messages of one read go to the main loop in one send. Is the main loop behind, the socket is not read, and TCP makes
 //! the remote wait.
 
@@ -13,7 +14,7 @@ use parking_lot::Mutex;
 use super::sink::{Class, Sink};
 use crate::clock::Clock;
 use crate::protocol::codec::{
-    Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, PREAMBLE, check_preamble, decode_frame, encode_frame,
+    Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, PREAMBLE, Preamble, decode_frame, encode_frame, messages,
 };
 use crate::protocol::discovery::agreement::Claim;
 use crate::protocol::heartbeat::{Answers, Side};
@@ -22,9 +23,16 @@ use crate::protocol::peer_state::Input;
 use crate::protocol::reason::Reason;
 use crate::protocol::time::Time;
 use crate::reactor::{Flow, Receiver};
+use crate::secure::session::{Opening, TAG};
 
 /// Batches of messages between the reactor and the main loop; each is one read, 64 KiB at most.
 const BATCHES: usize = 4;
+
+/// Frames that a remote may send before the session is handed over: two of the handshake, and one `Hello`. A remote that
+/// sends more did not wait for its answer.
+const MAX_RAW: u64 = 4;
+/// What a connection keeps of the buffer that records are opened into: most are heartbeats.
+const KEPT_CAPACITY: usize = 1024;
 
 /// The line between a connection's receiving half and its main loop: the batches, and one place for the last word.
 pub(super) fn line() -> (Sender<FromWire>, Inbox<FromWire>) {
@@ -35,10 +43,33 @@ pub(super) fn line() -> (Sender<FromWire>, Inbox<FromWire>) {
 pub(super) enum FromWire {
     /// The dial succeeded.
     Connected,
+    /// The tail's first bytes.
+    Preamble(Preamble),
+    /// Frames that came before the session was handed over.
+    Raw(Vec<Vec<u8>>),
     /// The messages of one read, and when it was.
     Messages(Time, Vec<Input>),
     /// Nothing follows.
     Ended(Reason),
+}
+
+/// Where the peer's thread puts the session's receiving half, once it has taken all frames that came before.
+#[derive(Default)]
+pub(super) struct Handover {
+    /// Frames sent on as they are.
+    sent: u64,
+    opening: Option<Opening>,
+}
+
+impl Handover {
+    /// Hands over unless there are raw frames on their way, of which so many have been taken.
+    pub(super) fn offer(&mut self, taken: u64, opening: Opening) -> Option<Opening> {
+        if self.sent != taken {
+            return Some(opening);
+        }
+        self.opening = Some(opening);
+        None
+    }
 }
 
 /// One connection's receiving half.
@@ -52,33 +83,37 @@ pub(super) struct Inward {
     /// Set by the main loop once the remote is identified.
     pub(super) open: Arc<AtomicBool>,
     pub(super) answers: Answers,
+    pub(super) handover: Arc<Mutex<Handover>>,
+    pub(super) opening: Option<Opening>,
+    pub(super) plaintext: Vec<u8>,
+    pub(super) preamble: Option<Preamble>,
+    pub(super) raw: Vec<Vec<u8>>,
     pub(super) batch: Vec<Input>,
     pub(super) at: Time,
 }
 
 impl Frames for Inward {
     fn limit(&self) -> usize {
-        if self.is_open() { MAX_FRAME } else { MAX_FRAME_BEFORE_HELLO }
+        TAG + if self.is_open() { MAX_FRAME } else { MAX_FRAME_BEFORE_HELLO }
     }
 
     fn preamble(&mut self, preamble: [u8; PREAMBLE]) -> Result<(), Reason> {
-        check_preamble(preamble)
+        self.preamble = Some(Preamble::from_bytes(preamble));
+        Ok(())
     }
 
     fn frame(&mut self, frame: &[u8]) -> Result<(), Reason> {
-        if self.batch.is_empty() {
-            self.at = self.clock.time();
+        if self.opening.is_none() && !self.take_over(frame)? {
+            return Ok(());
         }
-        let input = match self.side {
-            Side::Head => {
-                let message: TailMessage = decode_frame(frame)?;
-                let dated = self.answer_heartbeat(&message)?;
-                Input::Request { message, dated }
-            }
-            Side::Tail => Input::Answer(decode_frame(frame)?),
-        };
-        self.batch.push(input);
-        Ok(())
+        let Some(opening) = &mut self.opening else { return Ok(()) };
+        let mut plaintext = std::mem::take(&mut self.plaintext);
+        opening.open(frame, &mut plaintext)?;
+        let taken = messages(&plaintext, |message| self.message(message));
+        plaintext.clear();
+        plaintext.shrink_to(KEPT_CAPACITY);
+        self.plaintext = plaintext;
+        taken
     }
 }
 
@@ -91,12 +126,22 @@ impl Receiver for Inward {
     fn flush(&mut self) -> Flow {
         // A broken sink is found by the main loop, and by the reactor.
         let _ = self.sink.flush();
-        if self.batch.is_empty() {
+        let raw = usize::from(self.preamble.is_some()) + usize::from(!self.raw.is_empty());
+        if self.batch.is_empty() && raw == 0 {
             return Flow::Continue;
         }
-        // Only this thread sends, so what has room now still has it in the next line.
-        if self.messages.len() >= BATCHES {
+        // Only this thread sends, so what has room now still has it in the next lines.
+        if self.messages.len() + raw > BATCHES - usize::from(!self.batch.is_empty()) {
             return Flow::Pause;
+        }
+        if let Some(preamble) = self.preamble.take() {
+            let _ = self.messages.try_send(FromWire::Preamble(preamble));
+        }
+        if !self.raw.is_empty() {
+            let _ = self.messages.try_send(FromWire::Raw(std::mem::take(&mut self.raw)));
+        }
+        if self.batch.is_empty() {
+            return Flow::Continue;
         }
         // Fails if nobody reads any more: the main loop has ended and closes the connection.
         let _ = self.messages.try_send(FromWire::Messages(self.at, std::mem::take(&mut self.batch)));
@@ -116,6 +161,37 @@ impl Receiver for Inward {
 impl Inward {
     fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// True if the session is here now; else the frame goes to the peer's thread.
+    fn take_over(&mut self, frame: &[u8]) -> Result<bool, Reason> {
+        let mut handover = self.handover.lock();
+        self.opening = handover.opening.take();
+        if self.opening.is_some() {
+            return Ok(true);
+        }
+        handover.sent += 1;
+        if handover.sent > MAX_RAW {
+            return Err(Reason::Unexpected);
+        }
+        self.raw.push(frame.to_vec());
+        Ok(false)
+    }
+
+    fn message(&mut self, message: &[u8]) -> Result<(), Reason> {
+        if self.batch.is_empty() {
+            self.at = self.clock.time();
+        }
+        let input = match self.side {
+            Side::Head => {
+                let message: TailMessage = decode_frame(message)?;
+                let dated = self.answer_heartbeat(&message)?;
+                Input::Request { message, dated }
+            }
+            Side::Tail => Input::Answer(decode_frame(message)?),
+        };
+        self.batch.push(input);
+        Ok(())
     }
 
     /// Of a heartbeat, the moment before which its statement was not made.
@@ -163,12 +239,17 @@ mod tests {
             messages,
             open: Arc::default(),
             answers: Answers::default(),
+            handover: Arc::default(),
+            opening: None,
+            plaintext: Vec::new(),
+            preamble: None,
+            raw: Vec::new(),
             batch: Vec::new(),
             at: Time::ZERO,
         };
         let watch = encode_frame(&TailMessage::Watch);
         let mut read = || {
-            inward.frame(&watch[4..]).unwrap();
+            inward.message(&watch[4..]).unwrap();
             inward.flush()
         };
         for _ in 0..BATCHES {

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!  queue(Control) ──▶ [ heartbeats, Goodbye, gossip ] ──┐ first
-//!                                                       ├──▶ batch (≤ 64 KiB) ──▶ one write ──▶ socket
-//!  queue(Bulk) ─────▶ [ requests, responses ] ──────────┘
-//!       any thread           bounded, nothing is dropped       whoever flushes, one at a time
+//!                                                       ├──▶ seal ──▶ batch (≤ 64 KiB) ──▶ one write ──▶ socket
+//!  queue(Bulk) ─────▶ [ requests, responses ] ──────────┘     ▲
+//!  handshake messages, in the clear ──────────────────────────┘ before all
+//!       any thread           bounded, nothing is dropped            whoever flushes, one at a time
 //! ```
 //!
-//! What is in the batch is on its way: it is written to its last byte before anything else, in this order. Whoever flushes
+//! Messages that are drained together share records of up to 16 KiB. Until the session stands, messages wait: nothing but the
+//! handshake leaves unsealed. What is in the batch is on its way: it is written to its last byte before anything else, in this order. Whoever flushes
 //! while another does, returns at once; the other sends its frames along, so a hundred callers share a few writes
 //! and the reactor never waits for a peer's thread.
 
@@ -18,8 +20,10 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 use parking_lot::Mutex;
 
+use crate::protocol::codec::MAX_FRAME;
 use crate::protocol::reason::Reason;
 use crate::reactor::Connection;
+use crate::secure::session::Sealing;
 
 /// What one write carries at most: large enough that the system call's cost is shared, small enough that a heartbeat behind
 /// it is not late.
@@ -118,7 +122,7 @@ impl Sink {
             Class::Control => self.limits.max_queued.saturating_add(CONTROL_RESERVE),
             Class::Bulk => self.limits.max_queued,
         };
-        // Only this place adds, under the lock; a flush that subtracts meanwhile makes the sum smaller.
+        // Only this place and the sealing add, under a lock; a flush that subtracts meanwhile makes the sum smaller.
         if self.queued_bytes().saturating_add(cost) > bound {
             return Err(Reason::SlowReader);
         }
@@ -129,6 +133,30 @@ impl Sink {
         self.queued.fetch_add(cost, Ordering::SeqCst);
         queues.push(class, frame);
         Ok(())
+    }
+
+    /// Accepts a handshake message (its length included): it leaves as it is, before everything else.
+    ///
+    /// # Errors
+    /// As [`queue`](Self::queue).
+    pub fn queue_in_the_clear(&self, message: Vec<u8>) -> Result<(), Reason> {
+        let mut queues = self.queues.lock();
+        if let Some(reason) = queues.broken {
+            return Err(reason);
+        }
+        let cost = message.len() + FRAME_COST;
+        if !self.budget.take(cost, true) {
+            return Err(Reason::Overloaded);
+        }
+        self.queued.fetch_add(cost, Ordering::SeqCst);
+        queues.handshake.push(message);
+        Ok(())
+    }
+
+    /// The handshake is over: from now on messages are sealed, and leave.
+    pub fn secure(&self, sealing: Sealing) {
+        let mut queues = self.queues.lock();
+        (queues.sealing, queues.is_secured) = (Some(sealing), true);
     }
 
     /// Writes all that is queued, in as few writes as possible, until the socket is full; then the receiver's `writable`
@@ -145,7 +173,7 @@ impl Sink {
             self.drain(&mut outlet)?;
             drop(outlet);
             fence(Ordering::SeqCst);
-            if self.is_empty() || !self.connection.may_write() {
+            if self.is_empty() || !self.connection.may_write() || self.queues.lock().must_wait() {
                 return Ok(());
             }
         }
@@ -186,23 +214,44 @@ impl Sink {
         Ok(())
     }
 
-    /// Fills the batch: control before bulk. From here on the order is fixed.
+    /// Fills the batch: control before bulk, sealed. From here on the order is fixed.
     fn gather(&self, outlet: &mut Outlet) {
         outlet.batch.clear();
         outlet.written = 0;
         let mut queues = self.queues.lock();
-        let mut frames = 0;
-        while let Some(frame) = queues.pop(BATCH - outlet.batch.len().min(BATCH)) {
-            outlet.batch.extend_from_slice(&frame);
-            frames += 1;
+        let (mut frames, mut taken) = (0, 0);
+        for message in std::mem::take(&mut queues.handshake) {
+            outlet.batch.extend_from_slice(&message);
+            (frames, taken) = (frames + 1, taken + message.len() + FRAME_COST);
+        }
+        if outlet.sealing.is_none() {
+            outlet.sealing = queues.sealing.take();
+        }
+        if let Some(sealing) = &mut outlet.sealing {
+            let mut record = Vec::new();
+            while outlet.batch.len() < BATCH {
+                while let Some(message) = queues.pop(MAX_FRAME.saturating_sub(record.len())) {
+                    record.extend_from_slice(&message);
+                    taken += message.len() + FRAME_COST;
+                }
+                if record.is_empty() {
+                    break;
+                }
+                sealing.seal(&record, &mut outlet.batch);
+                record.clear();
+                frames += 1;
+            }
         }
         drop(queues);
         if frames == 0 {
             outlet.batch.shrink_to(KEPT_CAPACITY);
             return;
         }
-        self.release(frames * FRAME_COST);
-        self.connection.count_frames_out(frames as u64);
+        // What was queued has become the batch, longer by what sealing adds and shorter by what queueing costs.
+        self.budget.take(outlet.batch.len(), true);
+        self.queued.fetch_add(outlet.batch.len(), Ordering::SeqCst);
+        self.release(taken);
+        self.connection.count_frames_out(frames);
     }
 
     fn give_up(&self, outlet: &mut Outlet, reason: Reason) -> Reason {
@@ -230,10 +279,19 @@ struct Queues {
     control: VecDeque<Vec<u8>>,
     bulk: VecDeque<Vec<u8>>,
     control_bytes: usize,
+    handshake: Vec<Vec<u8>>,
+    /// On its way to the outlet.
+    sealing: Option<Sealing>,
+    is_secured: bool,
     broken: Option<Reason>,
 }
 
 impl Queues {
+    /// True if nothing here may leave before the handshake is over.
+    fn must_wait(&self) -> bool {
+        !self.is_secured && self.handshake.is_empty()
+    }
+
     fn push(&mut self, class: Class, frame: Vec<u8>) {
         match class {
             Class::Control => {
@@ -244,11 +302,11 @@ impl Queues {
         }
     }
 
-    /// The next frame, unless there is no room for it. A frame larger than a whole batch is taken when the batch is empty.
+    /// The next message, unless there is no room for it in its record. None is larger than a whole record.
     fn pop(&mut self, room: usize) -> Option<Vec<u8>> {
         let queue = if self.control.is_empty() { &mut self.bulk } else { &mut self.control };
         let length = queue.front()?.len();
-        if length > room && room < BATCH {
+        if length > room && room < MAX_FRAME {
             return None;
         }
         if !self.control.is_empty() {
@@ -264,6 +322,8 @@ impl Queues {
 struct Outlet {
     batch: Vec<u8>,
     written: usize,
+    /// Here, so that sealing and appending are one step.
+    sealing: Option<Sealing>,
 }
 
 impl Outlet {
@@ -279,14 +339,18 @@ mod tests {
     #[test]
     fn a_batch_takes_control_first_then_what_fits() {
         let mut queues = Queues::default();
-        for (class, length) in [(Class::Bulk, 10), (Class::Bulk, BATCH + 1), (Class::Control, 7)] {
+        for (class, length) in [(Class::Bulk, 10), (Class::Bulk, MAX_FRAME + 1), (Class::Control, 7)] {
             queues.push(class, vec![0; length]);
         }
         let mut pop = |room| queues.pop(room).map(|frame| frame.len());
         assert_eq!(pop(5), None, "bulk does not slip past control that does not fit");
-        assert_eq!([pop(BATCH), pop(10)], [Some(7), Some(10)]);
-        assert_eq!(pop(BATCH - 1), None);
-        assert_eq!([pop(BATCH), pop(BATCH)], [Some(BATCH + 1), None], "the largest has a batch of its own");
+        assert_eq!([pop(MAX_FRAME), pop(10)], [Some(7), Some(10)]);
+        assert_eq!(pop(MAX_FRAME - 1), None);
+        assert_eq!(
+            [pop(MAX_FRAME), pop(MAX_FRAME)],
+            [Some(MAX_FRAME + 1), None],
+            "the largest has a record of its own"
+        );
         assert_eq!(queues.control_bytes, 0);
     }
 

@@ -28,6 +28,8 @@ const BACKOFF_MOST: Duration = Duration::from_secs(60);
 /// What a node that is alone waits at most for a configured address: a seed that starts late must not be waited for a
 /// minute longer, and a few nodes that knock every five seconds are no load.
 const BACKOFF_ALONE: Duration = Duration::from_secs(5);
+/// For an address that ends handshakes without a word: it has another network key, and a person has to change that.
+const BACKOFF_UNANSWERED: Duration = Duration::from_secs(600);
 /// A connection that lasted this long was good: the next failure starts the backoff anew.
 const GOOD_SERVICE: Duration = Duration::from_secs(60);
 /// A busy head has told us who else is there; it need not be asked again soon.
@@ -209,9 +211,16 @@ impl AddressBook {
             known.resolved.remove(0);
         }
         known.failures = if served >= GOOD_SERVICE { 1 } else { known.failures.saturating_add(1) };
-        let doubled = BACKOFF_FIRST * 2u32.pow((known.failures - 1).min(6));
         let most = if alone && known.configured { BACKOFF_ALONE } else { BACKOFF_MOST };
-        known.next_dial = now + rng.jitter(doubled.min(most));
+        known.next_dial = now + rng.jitter(doubled(known.failures).min(most));
+    }
+
+    /// The address accepted, and did not answer the handshake.
+    pub fn unanswered(&mut self, address: &HostPort, now: Time, rng: &mut Rng) {
+        self.failed(address, Duration::ZERO, false, now, rng);
+        if let Some(known) = self.known.get_mut(address) {
+            known.next_dial = now + rng.jitter(doubled(known.failures).min(BACKOFF_UNANSWERED));
+        }
     }
 
     /// A dial ended without fault: as a probe, or because the edge was not wanted.
@@ -290,6 +299,11 @@ pub fn until(obstacle: Option<Obstacle>, now: Now) -> Option<Time> {
     }
 }
 
+/// The pause after so many failures in a row, before its bound.
+fn doubled(failures: u32) -> Duration {
+    BACKOFF_FIRST * 2u32.pow(failures.saturating_sub(1).min(10))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -319,6 +333,18 @@ mod tests {
         }
         book.failed(&target, GOOD_SERVICE, false, at(0), &mut rng);
         assert_eq!(book.obstacle(&target, at(2)), None);
+    }
+
+    #[test]
+    fn who_does_not_answer_the_handshake_is_left_alone_for_up_to_ten_minutes() {
+        let (mut book, mut rng) = (AddressBook::new(10, 10), Rng::new(1));
+        let target = address(1);
+        book.configure(target.clone(), at(0));
+        for _ in 0..20 {
+            book.unanswered(&target, at(0), &mut rng);
+        }
+        let Some(Obstacle::Backoff(until)) = book.obstacle(&target, at(0)) else { panic!("no backoff") };
+        assert!(until > at(400) && until < at(800), "{until:?}");
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The length-delimited codec: bytes into frames, frames into messages, and back. `bincode` is named only here.
 //!
 //! ```text
-//!  stream of the tail:   "kith" min max 0 purpose │ frame │ frame │ ...      (8 bytes of preamble, once)
-//!  stream of the head:                              frame │ frame │ ...
-//!  frame:                length (4, big endian) │ direction (1) │ message (length - 1)
+//!  stream of the tail:   "kith" min max cipher purpose │ frame │ frame │ ...      (8 bytes of preamble, once)
+//!  stream of the head:                                   frame │ frame │ ...
+//!  frame:                length (4, big endian) │ a handshake message, or a sealed record     see secure/
+//!  record's plaintext:   message │ message │ ...
+//!  message:              length (4, big endian) │ direction (1) │ bincode (length - 1)
 //! ```
 //!
 //! A frame's buffer grows with what arrived, never with what was claimed. Integers are fixed-width, trailing bytes are
@@ -24,7 +26,8 @@ pub const MAX_FRAME_BEFORE_HELLO: usize = 1024;
 /// Bytes of the preamble.
 pub const PREAMBLE: usize = 8;
 
-const HEADER: usize = 4;
+/// Bytes of a frame's length.
+pub const HEADER: usize = 4;
 const MAGIC: [u8; 4] = *b"kith";
 /// What a splitter keeps for the next frame when one is done: small, since most connections are idle.
 const KEPT_CAPACITY: usize = 4096;
@@ -178,17 +181,58 @@ pub fn encoded_len<T: Serialize + ?Sized>(value: &T) -> usize {
     options().serialized_size(value).map_or(usize::MAX, |size| size as usize)
 }
 
-/// The eight bytes a tail sends before everything else: versions it speaks, and its purpose.
-pub fn encode_preamble(purpose: Purpose) -> [u8; PREAMBLE] {
-    let [k, i, t, h] = MAGIC;
-    [k, i, t, h, VERSION, VERSION, 0, purpose as u8]
+/// Hands on each message that the plaintext of a record holds, direction byte first.
+///
+/// # Errors
+/// [`Reason::Malformed`] unless it is whole messages from the first byte to the last, or whatever `message` refuses.
+pub fn messages(mut plaintext: &[u8], mut message: impl FnMut(&[u8]) -> Result<(), Reason>) -> Result<(), Reason> {
+    while !plaintext.is_empty() {
+        let (length, rest) = header(plaintext, MAX_FRAME).ok().flatten().ok_or(Reason::Malformed)?;
+        let (one, rest) = rest.split_at_checked(length).ok_or(Reason::Malformed)?;
+        plaintext = rest;
+        message(one)?;
+    }
+    Ok(())
 }
 
-/// Checks a tail's preamble: the versions must have one in common with ours.
-pub fn check_preamble(preamble: [u8; PREAMBLE]) -> Result<(), Reason> {
-    match preamble {
-        [_, _, _, _, lowest, highest, _, _] if lowest <= VERSION && VERSION <= highest => Ok(()),
-        _ => Err(Reason::VersionMismatch),
+/// Bytes as one frame.
+pub fn frame(bytes: &[u8]) -> Vec<u8> {
+    let mut frame = (bytes.len() as u32).to_be_bytes().to_vec();
+    frame.extend_from_slice(bytes);
+    frame
+}
+
+/// The eight bytes a tail sends before everything else, in the clear.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Preamble {
+    /// The lowest and the highest version of the protocol that the tail speaks.
+    pub versions: (u8, u8),
+    /// The number of the cipher it has chosen.
+    pub cipher: u8,
+    /// What the connection is for: a hint for the head's limits, repeated in `Hello`, where it counts.
+    pub purpose: u8,
+}
+
+impl Preamble {
+    /// Of this version of the protocol.
+    pub fn of(cipher: u8, purpose: Purpose) -> Self {
+        Self { versions: (VERSION, VERSION), cipher, purpose: purpose as u8 }
+    }
+
+    /// As they travel.
+    pub fn to_bytes(self) -> [u8; PREAMBLE] {
+        let [k, i, t, h] = MAGIC;
+        [k, i, t, h, self.versions.0, self.versions.1, self.cipher, self.purpose]
+    }
+
+    /// From bytes whose magic the splitter has checked.
+    pub fn from_bytes([_, _, _, _, lowest, highest, cipher, purpose]: [u8; PREAMBLE]) -> Self {
+        Self { versions: (lowest, highest), cipher, purpose }
+    }
+
+    /// Whether the tail speaks this version.
+    pub fn speaks(&self, version: u8) -> bool {
+        (self.versions.0..=self.versions.1).contains(&version)
     }
 }
 
@@ -217,7 +261,8 @@ mod tests {
         }
         fn preamble(&mut self, preamble: [u8; PREAMBLE]) -> Result<(), Reason> {
             self.preambles += 1;
-            check_preamble(preamble)
+            assert_eq!(Preamble::from_bytes(preamble).to_bytes(), preamble);
+            Ok(())
         }
         fn frame(&mut self, frame: &[u8]) -> Result<(), Reason> {
             self.frames.push(frame.to_vec());
@@ -247,7 +292,7 @@ mod tests {
             cuts in prop::collection::vec(1usize..64, 1..400),
             preamble in any::<bool>(),
         ) {
-            let mut stream = if preamble { encode_preamble(Purpose::Ring).to_vec() } else { Vec::new() };
+            let mut stream = if preamble { Preamble::of(1, Purpose::Ring).to_bytes().to_vec() } else { Vec::new() };
             stream.extend(bodies.iter().flat_map(|body| framed(body)));
             let mut splitter = if preamble { FrameSplitter::with_preamble() } else { FrameSplitter::new() };
             let mut found = collected();
@@ -351,7 +396,7 @@ mod tests {
             let refused = FrameSplitter::with_preamble().split(greeting, &mut collected());
             assert_eq!(refused, Err(Reason::NotKithd), "{greeting:?}");
         }
-        let other = FrameSplitter::with_preamble().split(b"kith\x02\x09\0\0", &mut collected());
-        assert_eq!(other, Err(Reason::VersionMismatch));
+        let other = Preamble::from_bytes(*b"kith\x02\x09\x01\x00");
+        assert!(other.speaks(2) && other.speaks(9) && !other.speaks(VERSION));
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!            Connect              connected,               Welcome
 //!   Idle ──────────────▶ Connecting ──────▶ Handshaking ──────────────▶ Established
-//!    │       (tail)          │      Hello sent   ▲  │      (head: sent)      │
+//!    │       (tail)          │     keys, Hello   ▲  │      (head: sent)      │
 //!    └──────── Accept (head) ┼───────────────────┘  │                        │
 //!                            ▼                      ▼                        ▼
 //!                         Closed(reason) ◀──────────┴────────────────────────┘
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::heartbeat::{Due, Heartbeat, LATE, Side};
+use super::identity::ControllerId;
 use super::message::{HeadMessage, News, Purpose, TailMessage};
 use super::open_requests::OpenRequests;
 use super::reason::Reason;
@@ -41,12 +42,16 @@ pub enum PeerState {
         /// When the dial has failed.
         deadline: Time,
     },
-    /// The stream stands; who is there is not yet known.
+    /// The stream stands: the keys are agreed on, then the ends introduce themselves.
     Handshaking {
-        /// When the identification has failed.
+        /// When all of it has failed.
         deadline: Time,
+        /// Who has proved its key; nothing is said before that.
+        remote: Option<ControllerId>,
         /// The head has handed a `Hello` up and waits for the controller's answer.
         heard: bool,
+        /// What the tail is to say.
+        greeting: Option<Box<Greeting>>,
     },
     /// An edge.
     Established {
@@ -98,6 +103,8 @@ pub enum Input {
     Command(Command),
     /// The dial succeeded.
     Connected,
+    /// The handshake is over: this node is at the other end.
+    Secured(ControllerId),
     /// A request arrived (the remote is the tail). A heartbeat among them has been answered where frames are taken off.
     Request {
         /// The request.
@@ -118,8 +125,8 @@ pub enum Input {
 pub enum Action {
     /// Open a connection.
     Dial(SocketAddr),
-    /// Send the preamble.
-    Preamble(Purpose),
+    /// Begin the handshake, to be followed by [`Input::Secured`] or [`Input::Ended`].
+    Secure(Purpose),
     /// Send a request.
     Issue(TailMessage),
     /// Send an answer.
@@ -190,6 +197,7 @@ impl Peer {
         match input {
             Input::Command(command) => self.command(now, command, actions),
             Input::Connected => self.connected(now, actions),
+            Input::Secured(remote) => self.secured(remote, actions),
             Input::Request { message, dated } if self.side == Side::Head => self.request(now, message, dated, actions),
             Input::Answer(message) if self.side == Side::Tail => self.answer(now, message, actions),
             Input::Request { .. } | Input::Answer(_) => self.close(Reason::WrongDirection, actions),
@@ -205,7 +213,7 @@ impl Peer {
                 self.state = PeerState::Connecting { greeting, deadline: now + self.patience() };
             }
             (Command::Accept, PeerState::Idle) => {
-                self.state = PeerState::Handshaking { deadline: now + self.patience(), heard: false };
+                self.state = self.handshaking(now, None);
             }
             (Command::Answer(HeadMessage::Goodbye(reason)), _) | (Command::Close(reason), _) => {
                 self.close(reason, actions);
@@ -238,16 +246,30 @@ impl Peer {
 
     fn connected(&mut self, now: Time, actions: &mut Actions) {
         let PeerState::Connecting { greeting, .. } = &self.state else { return };
-        let Greeting { address, record, clock_ms, purpose } = (**greeting).clone();
-        actions.push(Action::Preamble(purpose));
-        actions.push(Action::Issue(TailMessage::Hello { record, clock_ms, purpose, dialled: address }));
-        actions.push(Action::Report(PeerEvent::Connected));
-        self.state = PeerState::Handshaking { deadline: now + self.patience(), heard: false };
+        actions.extend([Action::Secure(greeting.purpose), Action::Report(PeerEvent::Connected)]);
+        self.state = self.handshaking(now, Some(greeting.clone()));
+    }
+
+    fn secured(&mut self, id: ControllerId, actions: &mut Actions) {
+        let PeerState::Handshaking { remote, greeting, .. } = &mut self.state else { return };
+        *remote = Some(id);
+        if let Some(greeting) = greeting.take() {
+            let Greeting { address, record, clock_ms, purpose } = *greeting;
+            actions.push(Action::Issue(TailMessage::Hello { record, clock_ms, purpose, dialled: address }));
+        }
+    }
+
+    fn handshaking(&self, now: Time, greeting: Option<Box<Greeting>>) -> PeerState {
+        PeerState::Handshaking { deadline: now + self.patience(), remote: None, heard: false, greeting }
     }
 
     fn request(&mut self, now: Time, message: TailMessage, dated: Option<Time>, actions: &mut Actions) {
         match &mut self.state {
-            PeerState::Handshaking { heard, .. } => match message {
+            PeerState::Handshaking { remote: None, .. } => self.close(Reason::Unexpected, actions),
+            PeerState::Handshaking { remote: Some(remote), heard, .. } => match message {
+                TailMessage::Hello { record, .. } if record.body.id != *remote => {
+                    self.close(Reason::IdentityMismatch, actions);
+                }
                 TailMessage::Hello { record, clock_ms, purpose, dialled } if !*heard => {
                     *heard = true;
                     actions.push(Action::Report(PeerEvent::Hello { record, clock_ms, purpose, dialled }));
@@ -282,7 +304,11 @@ impl Peer {
 
     fn answer(&mut self, now: Time, message: HeadMessage, actions: &mut Actions) {
         match &mut self.state {
-            PeerState::Handshaking { .. } => match message {
+            PeerState::Handshaking { remote: None, .. } => self.close(Reason::Unexpected, actions),
+            PeerState::Handshaking { remote: Some(remote), .. } => match message {
+                HeadMessage::Welcome { record, .. } | HeadMessage::Busy { record, .. } if record.body.id != *remote => {
+                    self.close(Reason::IdentityMismatch, actions);
+                }
                 HeadMessage::Welcome { record, clock_ms } => {
                     self.establish(now);
                     actions.extend([Action::Open, Action::Report(PeerEvent::Welcome { record, clock_ms })]);
@@ -331,10 +357,16 @@ impl Peer {
 
     /// A stream that ends by itself is the remote's doing; bytes that were refused are closed with a goodbye.
     fn ended(&mut self, reason: Reason, actions: &mut Actions) {
+        // Nothing may be said before the keys are agreed on: a stranger gets not one byte.
+        let is_stranger = matches!(self.state, PeerState::Handshaking { remote: None, .. });
         match reason {
+            // The tail's first message was not worth an answer: most likely the head has another network key.
+            Reason::EndOfStream | Reason::Reset | Reason::EofInFrame if is_stranger && self.side == Side::Tail => {
+                self.shut(Reason::NoAnswer, true, actions);
+            }
             Reason::NotKithd => self.shut(reason, false, actions),
             Reason::EndOfStream | Reason::Reset | Reason::EofInFrame => self.shut(reason, true, actions),
-            _ if matches!(self.state, PeerState::Connecting { .. }) => self.shut(reason, false, actions),
+            _ if is_stranger || matches!(self.state, PeerState::Connecting { .. }) => self.shut(reason, false, actions),
             _ => self.close(reason, actions),
         }
     }
@@ -389,7 +421,7 @@ impl Peer {
     /// Closes with a word to the remote, if there is anybody who would understand it.
     fn close(&mut self, reason: Reason, actions: &mut Actions) {
         match (&self.state, self.side) {
-            (PeerState::Handshaking { .. } | PeerState::Established { .. }, Side::Tail) => {
+            (PeerState::Handshaking { remote: Some(_), .. } | PeerState::Established { .. }, Side::Tail) => {
                 actions.push(Action::Issue(TailMessage::Goodbye(reason)));
             }
             (PeerState::Established { .. } | PeerState::Handshaking { heard: true, .. }, Side::Head) => {

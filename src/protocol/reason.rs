@@ -81,6 +81,21 @@ pub enum Reason {
     Leaving,
     /// A thread could not be started, or failed.
     Internal,
+    /// The remote does not hold a key of this network, or gave the network another name.
+    NetworkKey,
+    /// The remote ended the connection without a word before the handshake was over: it has another network key or name, or
+    /// keeps this node's address out.
+    NoAnswer,
+    /// The first message of a handshake that has been seen before.
+    Replayed,
+    /// A key that no honest node has.
+    LowOrderPoint,
+    /// A record that the remote did not seal next: changed, repeated or moved on its way.
+    BadRecordTag,
+    /// The remote introduced itself as another node than the one that proved its key.
+    IdentityMismatch,
+    /// The link was made with a network key that is no longer in use.
+    OldKey,
 }
 
 impl Reason {
@@ -95,6 +110,10 @@ impl Reason {
                 | Self::BadSignature
                 | Self::OtherNetwork
                 | Self::NotKithd
+                | Self::Replayed
+                | Self::LowOrderPoint
+                | Self::BadRecordTag
+                | Self::IdentityMismatch
         )
     }
 

@@ -3,12 +3,11 @@
 //! A record reaches a node from many neighbours, and a check costs 50 µs: what passed lately is remembered by the hash of
 //! all its bytes, signature included, so that a flood is checked once.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use ed25519_dalek::{Signature as Ed25519, VerifyingKey};
-use parking_lot::Mutex;
 
+use super::recent::Recent;
 use crate::protocol::address::dialable;
 use crate::protocol::codec::{encode, encoded_len};
 use crate::protocol::hash::hash_parts;
@@ -19,26 +18,20 @@ use crate::protocol::record::{
 };
 use crate::protocol::view::CERTIFICATE;
 
-/// Objects remembered as checked, 16 bytes each and a little: more than two floods of the largest usual network.
+/// Objects remembered as checked: more than two floods of the largest usual network.
 const REMEMBERED: usize = 4096;
 
 /// Checks for one network.
 #[derive(Debug)]
 pub struct Door {
     network: NetworkId,
-    passed: Mutex<Passed>,
-}
-
-#[derive(Debug, Default)]
-struct Passed {
-    known: BTreeSet<[u8; 16]>,
-    order: VecDeque<[u8; 16]>,
+    passed: Recent,
 }
 
 impl Door {
     /// For objects of this network only.
     pub fn new(network: NetworkId) -> Self {
-        Self { network, passed: Mutex::default() }
+        Self { network, passed: Recent::new(REMEMBERED) }
     }
 
     /// Checks a node's record of itself.
@@ -93,30 +86,24 @@ impl Door {
         let bytes = body.signed_bytes();
         let mut mark = [0; 16];
         mark.copy_from_slice(&hash_parts(b"kith door", &[&bytes, &encode(&signature)]).0[..16]);
-        if self.passed.lock().known.contains(&mark) {
+        if self.passed.has_seen(&mark) {
             return Ok(());
         }
-        let key = VerifyingKey::from_bytes(&author.0).map_err(|_| Reason::BadSignature)?;
-        let signature = Ed25519::from_components(signature.0, signature.1);
-        // Strict: no key of small order, no second form of a signature.
-        key.verify_strict(&bytes, &signature).map_err(|_| Reason::BadSignature)?;
-        self.passed.lock().remember(mark);
+        holds(author, body, signature)?;
+        self.passed.remember(mark);
         Ok(())
     }
 }
 
-impl Passed {
-    fn remember(&mut self, mark: [u8; 16]) {
-        if !self.known.insert(mark) {
-            return;
-        }
-        self.order.push_back(mark);
-        if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-    }
+/// Whether the author has signed exactly this.
+///
+/// # Errors
+/// [`Reason::BadSignature`]
+pub(super) fn holds<B: Signed>(author: &ControllerId, body: &B, signature: Signature) -> Result<(), Reason> {
+    let key = VerifyingKey::from_bytes(&author.0).map_err(|_| Reason::BadSignature)?;
+    let signature = Ed25519::from_components(signature.0, signature.1);
+    // Strict: no key of small order, no second form of a signature.
+    key.verify_strict(&body.signed_bytes(), &signature).map_err(|_| Reason::BadSignature)
 }
 
 #[cfg(test)]
@@ -175,14 +162,5 @@ mod tests {
             let witness = Witness::signed(accusation, &identity);
             assert_eq!(door.item(Item::Witness(witness.shared())).unwrap_err(), Reason::Malformed);
         }
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let mut passed = Passed::default();
-        for number in 0..2 * REMEMBERED as u128 {
-            passed.remember(number.to_le_bytes());
-        }
-        assert_eq!((passed.known.len(), passed.order.len()), (REMEMBERED, REMEMBERED));
     }
 }

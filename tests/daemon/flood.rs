@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kithd::protocol::codec::encode_frame;
+use kithd::protocol::codec::{Preamble, encode_frame};
 use kithd::protocol::identity::ShortId;
 use kithd::protocol::list::List;
 use kithd::protocol::message::{News, Purpose, TailMessage};
@@ -94,7 +94,7 @@ fn flood(node: &Daemon, mut line: Line, bytes: &[u8], span: Duration) -> (u64, u
         });
         let start = Instant::now();
         while start.elapsed() < span {
-            match line.try_send(bytes) {
+            match line.try_say(bytes) {
                 Ok(()) => sent += bytes.len() as u64,
                 Err(error) if is_end(&error) => break,
                 Err(error) => panic!("{error}"),
@@ -163,7 +163,7 @@ fn a_peer_that_never_reads_is_closed_and_costs_its_bound() {
     line.socket.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
     let start = Instant::now();
     while owed < 32 << 20 {
-        match line.try_send(&request) {
+        match line.try_say(&request) {
             Ok(()) => owed += answer,
             Err(error) if is_end(&error) => break,
             Err(error) => panic!("{error}, though {owed} bytes are owed and nothing is read"),
@@ -210,7 +210,7 @@ fn silent_connections_are_bounded_and_closed() {
     // Half of them begin and do not end.
     let mut lines: Vec<Line> = (0..100).map(|_| Line::to(nodes.a.address)).collect();
     for line in &mut lines {
-        line.send(&kithd::protocol::codec::encode_preamble(Purpose::Overlay));
+        line.send(&Preamble::of(1, Purpose::Overlay).to_bytes());
         line.send(&[0, 0, 1]);
     }
     let c = nodes.network.node("c").connect(nodes.a.address).start();

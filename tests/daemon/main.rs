@@ -17,6 +17,7 @@ mod endurance;
 mod farewell;
 mod flood;
 mod misbehaviour;
+mod secrecy;
 mod silence;
 mod start;
 mod state_files;

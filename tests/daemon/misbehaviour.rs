@@ -8,17 +8,37 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kithd::protocol::codec::{MAX_FRAME, MAX_FRAME_BEFORE_HELLO, encode_frame, encode_preamble};
+use kithd::protocol::codec::{MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Preamble, encode_frame};
 use kithd::protocol::hash::Hash;
 use kithd::protocol::list::List;
 use kithd::protocol::message::{HeadMessage, News, Purpose, TailMessage};
 use kithd::protocol::reason::Reason;
 use kithd::protocol::record::{Item, NetworkId, Record, Signature, Signer, Stage, Witness, WitnessBody};
+use kithd::secure::handshake::Tail;
+use kithd::secure::network_key::NetworkKey;
+use kithd::secure::primitives::Cipher;
+use kithd::secure::session::TAG;
 
 use crate::daemon::{Daemon, Network};
 use crate::patience::{SOON, until};
 use crate::report::{closed_for, refused};
 use crate::stranger::{Line, Stranger, Trap, heartbeat, ignorance, is_end, wall_ms};
+
+/// What follows the handshake: sealed, or put on the line as it is.
+enum Bytes {
+    Sealed(Vec<u8>),
+    Raw(Vec<u8>),
+}
+use Bytes::{Raw, Sealed};
+
+impl Line {
+    fn put(&mut self, bytes: &Bytes) {
+        match bytes {
+            Sealed(plaintext) => self.say(plaintext),
+            Raw(bytes) => self.send(bytes),
+        }
+    }
+}
 
 /// Bytes as a frame that says its length.
 fn framed(body: &[u8]) -> Vec<u8> {
@@ -62,34 +82,44 @@ fn a_tail_that_breaks_the_protocol_is_closed_with_the_reason_on_both_sides() {
     let watches: Vec<u8> = (0..12).flat_map(|_| encode_frame(&TailMessage::Watch)).collect();
     // Sync, whose list claims a billion buckets; and a Push that claims as many items.
     let bomb = |tag: u8| [&[1, tag, 0, 0, 0][..], &(1u64 << 30).to_le_bytes(), &[0; 16]].concat();
-    let cases: [(&str, Vec<u8>, Reason); 17] = [
-        ("an answer", encode_frame(&head_heartbeat()), Reason::WrongDirection),
-        ("an answer of nonsense", framed(&[2, 99, 99, 99]), Reason::WrongDirection),
-        ("a frame of no bytes", vec![0; 4], Reason::FrameTooLarge),
-        ("a frame one byte too large", framed(&vec![1; MAX_FRAME + 1]), Reason::FrameTooLarge),
-        ("a frame of 4 GiB", u32::MAX.to_be_bytes().to_vec(), Reason::FrameTooLarge),
-        ("trailing bytes", framed(&[body(&heartbeat(1)), vec![0]].concat()), Reason::Malformed),
-        ("a message cut short", framed(&body(&heartbeat(1))[..20]), Reason::Malformed),
-        ("an unknown tag", framed(&[1, 99, 0, 0, 0]), Reason::Malformed),
-        ("an unknown direction", framed(&[9, 3, 0, 0, 0]), Reason::Malformed),
-        ("a list of 2^30 in Sync", framed(&bomb(5)), Reason::Malformed),
-        ("a list of 2^30 in Push", framed(&bomb(4)), Reason::Malformed),
-        ("more Watches than two", watches, Reason::Unexpected),
-        ("a second Hello", encode_frame(&liar.hello(&node)), Reason::Unexpected),
-        ("a forged record", encode_frame(&push(Item::Record(forged(&liar)))), Reason::BadSignature),
-        ("a record of another network", encode_frame(&push(Item::Record(other.record()))), Reason::OtherNetwork),
+    let cases: Vec<(&str, Bytes, Reason)> = vec![
+        ("an answer", Sealed(encode_frame(&head_heartbeat())), Reason::WrongDirection),
+        ("an answer of nonsense", Sealed(framed(&[2, 99, 99, 99])), Reason::WrongDirection),
+        ("a frame of no bytes", Raw(vec![0; 4]), Reason::FrameTooLarge),
+        ("a frame one byte too large", Raw(framed(&vec![1; MAX_FRAME + TAG + 1])), Reason::FrameTooLarge),
+        ("a frame of 4 GiB", Raw(u32::MAX.to_be_bytes().to_vec()), Reason::FrameTooLarge),
+        ("a record that nobody sealed", Raw(framed(&[1; 100])), Reason::BadRecordTag),
+        ("a frame too short for a record", Raw(framed(&[1; TAG - 1])), Reason::BadRecordTag),
+        ("the largest frame there may be, of nonsense", Raw(framed(&vec![1; MAX_FRAME + TAG])), Reason::BadRecordTag),
+        ("a message of no bytes", Sealed(vec![0; 4]), Reason::Malformed),
+        ("a message longer than its record", Sealed(vec![0, 0, 0, 9, 1, 3]), Reason::Malformed),
+        ("half a length", Sealed(vec![0, 0]), Reason::Malformed),
+        ("trailing bytes", Sealed(framed(&[body(&heartbeat(1)), vec![0]].concat())), Reason::Malformed),
+        ("a message cut short", Sealed(framed(&body(&heartbeat(1))[..20])), Reason::Malformed),
+        ("an unknown tag", Sealed(framed(&[1, 99, 0, 0, 0])), Reason::Malformed),
+        ("an unknown direction", Sealed(framed(&[9, 3, 0, 0, 0])), Reason::Malformed),
+        ("a list of 2^30 in Sync", Sealed(framed(&bomb(5))), Reason::Malformed),
+        ("a list of 2^30 in Push", Sealed(framed(&bomb(4))), Reason::Malformed),
+        ("more Watches than two", Sealed(watches), Reason::Unexpected),
+        ("a second Hello", Sealed(encode_frame(&liar.hello(&node))), Reason::Unexpected),
+        ("a forged record", Sealed(encode_frame(&push(Item::Record(forged(&liar))))), Reason::BadSignature),
         (
-            "a witness of another network",
-            encode_frame(&push(witness(&liar, NetworkId::of("elsewhere")))),
+            "a record of another network",
+            Sealed(encode_frame(&push(Item::Record(other.record())))),
             Reason::OtherNetwork,
         ),
-        ("the largest frame there may be, of nonsense", framed(&vec![1; MAX_FRAME]), Reason::Malformed),
+        (
+            "a witness of another network",
+            Sealed(encode_frame(&push(witness(&liar, NetworkId::of("elsewhere"))))),
+            Reason::OtherNetwork,
+        ),
+        ("the largest message there may be, of nonsense", Sealed(framed(&vec![1; MAX_FRAME - 4])), Reason::Malformed),
     ];
     for (number, (what, bytes, reason)) in cases.into_iter().enumerate() {
         let stranger = Stranger::new(&network, &format!("stranger-{number}"));
         let before = refused(&node, &reason.to_string());
         let mut line = stranger.dial(&node);
-        line.send(&bytes);
+        line.put(&bytes);
         assert_eq!(line.dismissed(), Some(reason), "{what}");
         println!("{what}: {reason}");
         closed_for(&node, Some(&stranger.id()), &reason.to_string());
@@ -113,7 +143,7 @@ fn nobody_introduces_himself_as_somebody_else() {
     let own = until("a probe shows the node's own record", SOON, || {
         let stranger = Stranger::new(&network, "probe");
         let mut line = Line::to(node.address);
-        line.send(&encode_preamble(Purpose::Probe));
+        line.secure(&stranger, Purpose::Probe);
         line.tell(&TailMessage::Hello {
             record: stranger.record(),
             clock_ms: wall_ms(),
@@ -130,7 +160,7 @@ fn nobody_introduces_himself_as_somebody_else() {
     let changed = |change: &dyn Fn(&mut Stranger)| {
         let mut one = Stranger::new(&network, "changed");
         change(&mut one);
-        one.record()
+        one
     };
     // On this address the node would find whoever listens on its own machine.
     let unspecified = changed(&|one| one.body.address = ([0, 0, 0, 0], trap.address.port()).into());
@@ -141,24 +171,27 @@ fn nobody_introduces_himself_as_somebody_else() {
     let signed_by_another =
         Arc::new(Record { body: alice.body.clone(), signature: mallory.sign(b"anything that alice never signed") });
     let cases = [
-        ("a forged signature", hello(forged(&alice), wall_ms()), Reason::BadSignature),
-        ("another's signature", hello(signed_by_another, wall_ms()), Reason::BadSignature),
-        ("another network", hello(foreign.record(), wall_ms()), Reason::OtherNetwork),
-        ("a clock an hour ahead", hello(skewed.record(), wall_ms() + hour), Reason::ClockSkew),
-        ("a clock an hour behind", hello(skewed.record(), wall_ms() - hour), Reason::ClockSkew),
-        ("the node's own record", hello(own, wall_ms()), Reason::Myself),
-        ("no address in particular", hello(unspecified, wall_ms()), Reason::Malformed),
-        ("an address without a port", hello(no_port, wall_ms()), Reason::Malformed),
-        ("an address of many", hello(multicast, wall_ms()), Reason::Malformed),
-        ("tags beyond their bound", hello(long_tags, wall_ms()), Reason::Malformed),
-        ("the same edge twice", hello(twice, wall_ms()), Reason::Malformed),
+        ("a forged signature", &alice, forged(&alice), wall_ms(), Reason::BadSignature),
+        ("another's signature", &alice, signed_by_another, wall_ms(), Reason::BadSignature),
+        ("another network", &foreign, foreign.record(), wall_ms(), Reason::OtherNetwork),
+        ("a clock an hour ahead", &skewed, skewed.record(), wall_ms() + hour, Reason::ClockSkew),
+        ("a clock an hour behind", &skewed, skewed.record(), wall_ms() - hour, Reason::ClockSkew),
+        ("the node's own record", &mallory, own, wall_ms(), Reason::IdentityMismatch),
+        ("another's record", &mallory, alice.record(), wall_ms(), Reason::IdentityMismatch),
+        ("no address in particular", &unspecified, unspecified.record(), wall_ms(), Reason::Malformed),
+        ("an address without a port", &no_port, no_port.record(), wall_ms(), Reason::Malformed),
+        ("an address of many", &multicast, multicast.record(), wall_ms(), Reason::Malformed),
+        ("tags beyond their bound", &long_tags, long_tags.record(), wall_ms(), Reason::Malformed),
+        ("the same edge twice", &twice, twice.record(), wall_ms(), Reason::Malformed),
     ];
-    for (what, hello, reason) in cases {
+    for (what, who, record, clock_ms, reason) in cases {
         let before = refused(&node, &reason.to_string());
         let mut line = Line::to(node.address);
-        line.send(&encode_preamble(Purpose::Overlay));
-        line.tell(&hello);
-        assert_eq!(line.dismissed(), Some(reason), "{what}");
+        line.secure_in(who, NetworkId::of(network.name()), Purpose::Overlay);
+        line.tell(&hello(record, clock_ms));
+        // A stranger who is not the one he says he is, hears nothing more.
+        let said = (reason != Reason::IdentityMismatch).then_some(reason);
+        assert_eq!(line.dismissed(), said, "{what}");
         println!("{what}: {reason}");
         until(&format!("{what} is counted"), SOON, || {
             let now = refused(&node, &reason.to_string());
@@ -203,19 +236,27 @@ fn other_protocols_are_closed_without_a_byte() {
     closed_for(&node, None, "not-kithd");
 }
 
-/// Nor does he who begins well: before the `Hello` a frame is small, and nothing else comes first.
+/// Nor does he who begins well, but does not hold the network's key.
 #[test]
 fn what_is_no_introduction_is_closed_without_a_byte() {
     let network = Network::new();
     let node = network.start("node");
-    let preamble = encode_preamble(Purpose::Overlay);
-    let cases: [(&str, Vec<u8>, &str); 6] = [
-        ("another version", b"kith\x09\x0b\0\0".to_vec(), "version-mismatch"),
+    let stranger = Stranger::new(&network, "stranger");
+    let preamble = Preamble::of(1, Purpose::Overlay).to_bytes();
+    let foreign = stranger.credentials(NetworkId::of("elsewhere"));
+    let begin = |credentials, key: NetworkKey| Tail::begin(&credentials, &key, Cipher::ChaChaPoly, Purpose::Overlay);
+    let (_, other_key) = begin(stranger.credentials(stranger.body.network), NetworkKey::generate().unwrap()).unwrap();
+    let (_, other_network) = begin(foreign, NetworkKey::none()).unwrap();
+    let after = |body: &[u8]| [&preamble[..], &framed(body)].concat();
+    let cases: [(&str, Vec<u8>, &str); 8] = [
+        ("another cipher", [&b"kith\x01\x01\x09\0"[..], &framed(&[1; 48])].concat(), "version-mismatch"),
         ("no bytes", [&preamble[..], &[0; 4]].concat(), "frame-too-large"),
-        ("too many bytes", [&preamble[..], &framed(&[1; MAX_FRAME_BEFORE_HELLO + 1])].concat(), "frame-too-large"),
-        ("a Watch", [&preamble[..], &encode_frame(&TailMessage::Watch)].concat(), "unexpected"),
-        ("a Welcome", [&preamble[..], &encode_frame(&head_heartbeat())].concat(), "wrong-direction"),
-        ("nonsense", [&preamble[..], &framed(&[1, 200, 1, 2, 3])].concat(), "malformed"),
+        ("too many bytes", after(&[1; MAX_FRAME_BEFORE_HELLO + TAG + 1]), "frame-too-large"),
+        ("a message in the clear", [&preamble[..], &encode_frame(&TailMessage::Watch)].concat(), "network-key"),
+        ("nonsense", after(&[7; 48]), "network-key"),
+        ("a point that is no key", after(&[0; 48]), "low-order-point"),
+        ("another network's key", other_key, "network-key"),
+        ("another network's name", other_network, "network-key"),
     ];
     for (what, bytes, reason) in cases {
         let before = refused(&node, reason);
@@ -236,7 +277,8 @@ fn a_slow_drip_does_not_prolong_the_handshake() {
     let network = Network::new();
     let node = network.start("node");
     let stranger = Stranger::new(&network, "drip");
-    let bytes = [&encode_preamble(Purpose::Overlay)[..], &encode_frame(&stranger.hello(&node))].concat();
+    let credentials = stranger.credentials(stranger.body.network);
+    let (_, bytes) = Tail::begin(&credentials, &NetworkKey::none(), Cipher::ChaChaPoly, Purpose::Overlay).unwrap();
     let start = Instant::now();
     let mut line = Line::to(node.address);
     let mut sent = 0;
@@ -261,15 +303,13 @@ fn a_slow_drip_does_not_prolong_the_handshake() {
 fn a_stream_that_ends_inside_a_frame_is_told_from_one_that_ends() {
     let network = Network::new();
     let node = network.start("node");
-    let whole = encode_frame(&heartbeat(1));
-    for (label, bytes, reason) in [
-        ("in-header", &whole[..3], "eof-in-frame"),
-        ("in-frame", &whole[..20], "eof-in-frame"),
-        ("after-frame", &whole[..], "end-of-stream"),
-    ] {
+    for (label, sent, reason) in
+        [("in-header", 3, "eof-in-frame"), ("in-frame", 20, "eof-in-frame"), ("after-frame", 999, "end-of-stream")]
+    {
         let stranger = Stranger::new(&network, label);
         let mut line = stranger.dial(&node);
-        line.send(bytes);
+        let whole = line.sealed(&encode_frame(&heartbeat(1)));
+        line.send(&whole[..sent.min(whole.len())]);
         line.finish();
         line.rest();
         closed_for(&node, Some(&stranger.id()), reason);
@@ -282,7 +322,8 @@ fn a_frame_that_is_begun_must_end() {
     let node = network.node("node").with(&["--limits-frame-timeout", "500ms"]).start();
     let stranger = Stranger::new(&network, "half");
     let mut line = stranger.dial(&node);
-    line.send(&encode_frame(&heartbeat(1))[..20]);
+    let whole = line.sealed(&encode_frame(&heartbeat(1)));
+    line.send(&whole[..20]);
     assert_eq!(line.dismissed(), Some(Reason::FrameTimeout));
     closed_for(&node, Some(&stranger.id()), "frame-timeout");
 }
@@ -314,25 +355,21 @@ fn a_head_that_breaks_the_protocol_is_closed_with_the_reason_and_left_alone() {
     let liar = Stranger::new(&network, "liar");
     let repeated = |message: HeadMessage, times: usize| encode_frame(&message).repeat(times);
     let differences = || HeadMessage::Differences { buckets: List::new(), entries: List::new() };
-    let cases: Vec<(&str, Vec<u8>, Reason)> = vec![
-        ("a request", encode_frame(&heartbeat(1)), Reason::WrongDirection),
-        ("a request of nonsense", framed(&[1, 99, 99]), Reason::WrongDirection),
-        ("a frame of no bytes", vec![0; 4], Reason::FrameTooLarge),
-        ("a frame too large", framed(&vec![2; MAX_FRAME + 1]), Reason::FrameTooLarge),
-        ("an unknown tag", framed(&[2, 99, 0, 0, 0]), Reason::Malformed),
-        ("a heartbeat nobody asked for", encode_frame(&head_heartbeat()), Reason::Unexpected),
-        ("a second Welcome", encode_frame(&liar.welcome()), Reason::Unexpected),
-        ("an Ack nobody asked for", repeated(HeadMessage::Ack(News::default()), 20), Reason::Unexpected),
-        ("more News than was asked for", repeated(HeadMessage::News(News::default()), 400), Reason::Unexpected),
-        ("more Differences than were asked for", repeated(differences(), 20), Reason::Unexpected),
-        (
-            "a forged record",
-            encode_frame(&HeadMessage::News(News {
-                items: [Item::Record(forged(&liar))].into_iter().collect(),
-                want: List::new(),
-            })),
-            Reason::BadSignature,
-        ),
+    let news =
+        HeadMessage::News(News { items: [Item::Record(forged(&liar))].into_iter().collect(), want: List::new() });
+    let cases: Vec<(&str, Bytes, Reason)> = vec![
+        ("a request", Sealed(encode_frame(&heartbeat(1))), Reason::WrongDirection),
+        ("a request of nonsense", Sealed(framed(&[1, 99, 99])), Reason::WrongDirection),
+        ("a frame of no bytes", Raw(vec![0; 4]), Reason::FrameTooLarge),
+        ("a frame too large", Raw(framed(&vec![2; MAX_FRAME + TAG + 1])), Reason::FrameTooLarge),
+        ("a record that nobody sealed", Raw(framed(&[2; 100])), Reason::BadRecordTag),
+        ("an unknown tag", Sealed(framed(&[2, 99, 0, 0, 0])), Reason::Malformed),
+        ("a heartbeat nobody asked for", Sealed(encode_frame(&head_heartbeat())), Reason::Unexpected),
+        ("a second Welcome", Sealed(encode_frame(&liar.welcome())), Reason::Unexpected),
+        ("an Ack nobody asked for", Sealed(repeated(HeadMessage::Ack(News::default()), 20)), Reason::Unexpected),
+        ("more News than was asked for", Sealed(repeated(HeadMessage::News(News::default()), 400)), Reason::Unexpected),
+        ("more Differences than were asked for", Sealed(repeated(differences(), 20)), Reason::Unexpected),
+        ("a forged record", Sealed(encode_frame(&news)), Reason::BadSignature),
     ];
     let traps: Vec<Trap> = (0..cases.len()).map(|number| Trap::new(&network, &format!("trap-{number}"))).collect();
     let setup = traps
@@ -340,12 +377,12 @@ fn a_head_that_breaks_the_protocol_is_closed_with_the_reason_and_left_alone() {
         .fold(network.node("node").with(&["--discovery-out-degree", "32"]), |setup, trap| setup.connect(trap.address));
     let node = setup.start();
 
-    let spring = |trap: &Trap, (what, bytes, reason): &(&str, Vec<u8>, Reason)| {
+    let spring = |trap: &Trap, (what, bytes, reason): &(&str, Bytes, Reason)| {
         let mut line = trap.catch(&node);
         line.tell(&trap.stranger.welcome());
         // News before the first Watch would be unasked for.
         while !matches!(line.hear::<TailMessage>(), Some(TailMessage::Watch) | None) {}
-        line.send(bytes);
+        line.put(bytes);
         let heard = line.abandoned();
         println!("{what}: {heard:?}");
         (heard != Some(*reason)).then(|| format!("{what}: {heard:?} and not {reason}"))

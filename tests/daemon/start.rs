@@ -169,3 +169,27 @@ fn errors_of_configuration_are_exit_2() {
     }
     Ended::of(kithd().args(["run", "--config", "/no/such/file"])).one_line(2);
 }
+
+#[test]
+fn a_key_file_that_is_missing_open_to_others_or_empty_is_exit_4() {
+    let network = Network::new();
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("network.key");
+    let start = || network.node("a").with(&["--network-key-file", path.to_str().unwrap()]).refused();
+    assert!(start().one_line(4).contains("kithd keygen"));
+    fs::write(&path, "aa".repeat(32)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let refused = start();
+    let line = refused.one_line(4);
+    assert!(line.contains("0640") && line.contains("chmod 600") && !line.contains("aaaa"), "{line}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&path, "# none\n").unwrap();
+    assert!(start().one_line(4).contains("holds no key"));
+}
+
+#[test]
+fn beyond_loopback_a_node_wants_a_key() {
+    let network = Network::new();
+    let refused = network.node("a").listen(&["0.0.0.0:0"]).refused();
+    assert!(refused.one_line(4).contains("kithd keygen"), "{refused:?}");
+}

@@ -1,22 +1,30 @@
-//! Somebody who speaks the protocol, with the crate's own types, over a plain socket, and does with it what he likes.
+//! Somebody who speaks the protocol, with the crate's own types and the real handshake, over a socket of his own, and does
+//! with it what he likes.
 //!
 //! As a tail he dials a node and introduces himself; as a head he listens, and a node that was told his address dials
 //! him. His address answers nobody unless he listens, and his record says that it was never reached, so that no
 //! honest node tries to.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ed25519_dalek::{Signer as _, SigningKey};
-use kithd::protocol::codec::{Message, PREAMBLE, decode_frame, encode_frame, encode_preamble};
+use kithd::protocol::codec::{HEADER, MAX_FRAME, Message, PREAMBLE, Preamble, decode_frame, encode_frame, messages};
 use kithd::protocol::hash::Hash;
 use kithd::protocol::identity::{ControllerId, Label};
 use kithd::protocol::list::List;
 use kithd::protocol::message::{HeadMessage, Purpose, Statement, TailMessage};
 use kithd::protocol::reason::Reason;
 use kithd::protocol::record::{NetworkId, Record, RecordBody, RecordState, Signature, Signer};
+use kithd::secure::credentials::Credentials;
+use kithd::secure::handshake::{Answer, Head, Secured, Tail};
+use kithd::secure::keys::Identity;
+use kithd::secure::network_key::NetworkKey;
+use kithd::secure::primitives::Cipher;
+use kithd::secure::recent::Recent;
+use kithd::secure::session::{Opening, Sealing};
 use socket2::{Domain, Socket, Type};
 
 use crate::daemon::{Daemon, Network, closed_port};
@@ -25,18 +33,16 @@ use crate::patience::SOON;
 /// A member of the network with a key of his own.
 #[derive(Clone)]
 pub struct Stranger {
-    key: SigningKey,
+    pub identity: Identity,
     pub body: RecordBody,
 }
 
 impl Stranger {
     pub fn new(network: &Network, label: &str) -> Self {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).unwrap();
-        let key = SigningKey::from_bytes(&seed);
+        let identity = Identity::generate().unwrap();
         let body = RecordBody {
             network: NetworkId::of(network.name()),
-            id: ControllerId(key.verifying_key().to_bytes()),
+            id: identity.id(),
             version: wall_ms(),
             issued: u32::try_from(wall_ms() / 3_600_000).unwrap(),
             incarnation: 1,
@@ -47,7 +53,7 @@ impl Stranger {
             tags: List::new(),
             edges: List::new(),
         };
-        Self { key, body }
+        Self { identity, body }
     }
 
     /// His id, as reports show it.
@@ -58,6 +64,11 @@ impl Stranger {
     /// His record, signed.
     pub fn record(&self) -> Arc<Record> {
         Record::signed(self.body.clone(), self).shared()
+    }
+
+    /// What he shows in a handshake in the network that his body names; or in the node's, if that is another.
+    pub fn credentials(&self, network: NetworkId) -> Arc<Credentials> {
+        Arc::new(Credentials::new(self.identity.clone(), network).unwrap())
     }
 
     /// How he introduces himself to a node.
@@ -80,7 +91,7 @@ impl Stranger {
 
     /// The same on a line that stands.
     pub fn introduce(&self, daemon: &Daemon, line: &mut Line) {
-        line.send(&encode_preamble(Purpose::Overlay));
+        line.secure(self, Purpose::Overlay);
         line.tell(&self.hello(daemon));
         match line.hear::<HeadMessage>() {
             Some(HeadMessage::Welcome { record, .. }) => assert_eq!(record.body.id.hex(), daemon.id),
@@ -95,8 +106,7 @@ impl Signer for Stranger {
     }
 
     fn sign(&self, bytes: &[u8]) -> Signature {
-        let signature = self.key.sign(bytes);
-        Signature(*signature.r_bytes(), *signature.s_bytes())
+        self.identity.sign(bytes)
     }
 }
 
@@ -105,6 +115,7 @@ pub struct Trap {
     pub stranger: Stranger,
     pub address: SocketAddr,
     listener: TcpListener,
+    network: NetworkId,
 }
 
 impl Trap {
@@ -114,7 +125,7 @@ impl Trap {
         let address = listener.local_addr().unwrap();
         let mut stranger = Stranger::new(network, label);
         stranger.body.address = address;
-        Self { stranger, address, listener }
+        Self { stranger, address, listener, network: NetworkId::of(network.name()) }
     }
 
     /// The next connection, which has to come soon.
@@ -146,9 +157,8 @@ impl Trap {
     /// The next connection, up to the introduction of the node that dials.
     pub fn catch(&self, daemon: &Daemon) -> Line {
         let mut line = self.accept();
-        let mut preamble = [0; PREAMBLE];
-        line.socket.read_exact(&mut preamble).unwrap();
-        assert_eq!(preamble, encode_preamble(Purpose::Overlay));
+        let secured = line.answer(&self.stranger.credentials(self.network));
+        assert_eq!(secured.hex(), daemon.id);
         match line.hear::<TailMessage>() {
             Some(TailMessage::Hello { record, .. }) => assert_eq!(record.body.id.hex(), daemon.id),
             other => panic!("no hello, but {other:?}"),
@@ -160,6 +170,8 @@ impl Trap {
 /// One TCP connection, in frames or in bytes.
 pub struct Line {
     pub socket: Socket,
+    session: Option<(Sealing, Opening)>,
+    heard: VecDeque<Vec<u8>>,
 }
 
 impl Line {
@@ -181,10 +193,77 @@ impl Line {
         socket.set_tcp_nodelay(true).unwrap();
         socket.set_read_timeout(Some(SOON)).unwrap();
         socket.set_write_timeout(Some(SOON)).unwrap();
-        Self { socket }
+        Self { socket, session: None, heard: VecDeque::new() }
     }
 
-    /// Sends bytes. A remote that has closed meanwhile is no error: what it said is to be read.
+    /// The handshake of a tail, without a network key.
+    pub fn secure(&mut self, stranger: &Stranger, purpose: Purpose) {
+        self.secure_in(stranger, stranger.body.network, purpose);
+    }
+
+    /// The same for a network that the stranger's record may not be of.
+    pub fn secure_in(&mut self, stranger: &Stranger, network: NetworkId, purpose: Purpose) {
+        let credentials = stranger.credentials(network);
+        let (tail, bytes) = Tail::begin(&credentials, &NetworkKey::none(), Cipher::preferred(), purpose).unwrap();
+        self.send(&bytes);
+        let message = self.frame().expect("an answer to the first message");
+        let (bytes, secured) = tail.finish(&message, wall_ms() / 1000).unwrap();
+        self.send(&bytes);
+        self.keep(secured);
+    }
+
+    /// The handshake of a head; who is there.
+    fn answer(&mut self, credentials: &Arc<Credentials>) -> ControllerId {
+        let (mut preamble, now) = ([0; PREAMBLE], wall_ms() / 1000);
+        self.socket.read_exact(&mut preamble).unwrap();
+        let (keys, seen) = ([NetworkKey::none()], Recent::new(1));
+        let message = self.frame().unwrap();
+        let preamble = Preamble::from_bytes(preamble);
+        let Answer::Continue(head, bytes) = Head::first(preamble, &message, credentials, &keys, &seen, now).unwrap()
+        else {
+            panic!("another version")
+        };
+        self.send(&bytes);
+        let message = self.frame().unwrap();
+        self.keep(head.third(&message, credentials, now).unwrap())
+    }
+
+    fn keep(&mut self, secured: Secured) -> ControllerId {
+        self.session = Some((secured.sealing, secured.opening));
+        secured.remote
+    }
+
+    /// This plaintext as it travels: whole messages share records, what is no message is a record of its own.
+    pub fn sealed(&mut self, mut plaintext: &[u8]) -> Vec<u8> {
+        let (sealing, _) = self.session.as_mut().expect("no session yet");
+        let mut bytes = Vec::new();
+        while !plaintext.is_empty() {
+            let mut ends = vec![0];
+            // An error only says that what follows is no message.
+            let _ = messages(plaintext, |message| {
+                ends.push(ends[ends.len() - 1] + HEADER + message.len());
+                Ok(())
+            });
+            let fitting = ends.into_iter().rev().find(|end| (1..=MAX_FRAME).contains(end));
+            let (record, rest) = plaintext.split_at(fitting.unwrap_or(plaintext.len()));
+            sealing.seal(record, &mut bytes);
+            plaintext = rest;
+        }
+        bytes
+    }
+
+    /// Sends a plaintext, sealed.
+    pub fn say(&mut self, plaintext: &[u8]) {
+        let bytes = self.sealed(plaintext);
+        self.send(&bytes);
+    }
+
+    pub fn try_say(&mut self, plaintext: &[u8]) -> io::Result<()> {
+        let bytes = self.sealed(plaintext);
+        self.try_send(&bytes)
+    }
+
+    /// Sends bytes as they are. A remote that has closed meanwhile is no error: what it said is to be read.
     pub fn send(&mut self, bytes: &[u8]) {
         match self.try_send(bytes) {
             Err(error) if !is_end(&error) => panic!("cannot send: {error}"),
@@ -197,16 +276,32 @@ impl Line {
     }
 
     pub fn tell(&mut self, message: &impl Message) {
-        self.send(&encode_frame(message));
+        self.say(&encode_frame(message));
     }
 
     /// The next message, or `None` at the end of the stream.
     pub fn hear<M: Message>(&mut self) -> Option<M> {
-        let mut header = [0; 4];
+        while self.heard.is_empty() {
+            let (frame, mut plaintext) = (self.frame()?, Vec::new());
+            let (_, opening) = self.session.as_mut().expect("no session yet");
+            opening.open(&frame, &mut plaintext).unwrap();
+            let keep = |message: &[u8]| {
+                self.heard.push_back(message.to_vec());
+                Ok(())
+            };
+            messages(&plaintext, keep).unwrap();
+        }
+        let message = self.heard.pop_front()?;
+        Some(decode_frame(&message).unwrap_or_else(|reason| panic!("{reason}: {message:?}")))
+    }
+
+    /// The next frame, without its length.
+    pub fn frame(&mut self) -> Option<Vec<u8>> {
+        let mut header = [0; HEADER];
         self.fill(&mut header)?;
         let mut frame = vec![0; u32::from_be_bytes(header) as usize];
         self.fill(&mut frame)?;
-        Some(decode_frame(&frame).unwrap_or_else(|reason| panic!("{reason}: {frame:?}")))
+        Some(frame)
     }
 
     /// The tail's end of the line: the reason of the head's farewell, `None` if it closes without one. Whatever else

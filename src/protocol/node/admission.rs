@@ -187,6 +187,7 @@ impl Node {
             Reason::Myself => self.book.mark_myself(target, now.mono),
             Reason::Busy | Reason::Local | Reason::Remote => self.book.busy(target, now.mono, &mut self.rng),
             Reason::ProbeOver | Reason::Surplus | Reason::Replaced | Reason::Leaving => self.book.ended(target),
+            Reason::NoAnswer => self.book.unanswered(target, now.mono, &mut self.rng),
             _ if reason.is_misbehaviour() && !by_remote => self.book.ban(target, now.mono),
             _ => self.book.failed(target, served, self.is_alone(), now.mono, &mut self.rng),
         }
@@ -341,6 +342,7 @@ impl Reason {
         matches!(
             self,
             Self::HandshakeTimeout
+                | Self::NetworkKey
                 | Self::VersionMismatch
                 | Self::ClockSkew
                 | Self::Myself
