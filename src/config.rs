@@ -26,7 +26,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::protocol::address::HostPort;
-use crate::protocol::identity::Label;
+use crate::protocol::identity::{ControllerId, Label};
 
 pub use keys::{Key, keys};
 pub use load::{ConfigError, Loaded, Origin, Origins, Overrides};
@@ -149,16 +149,22 @@ pub struct Network {
     /// survive the loss of some; each unreachable one costs a dial now and then. None: the node waits to be dialled.
     /// Bound: 256, none twice.
     pub connect: Vec<HostPort>,
+    /// The nodes that may be neighbours, by their ids; none: anybody. A list keeps out whoever is not on it, and has to
+    /// follow the network as it grows. It is about connections: what others tell of the rest is heard all the same.
+    /// Bound: 512, none twice.
+    pub allow: Vec<ControllerId>,
 }
 
 impl Network {
     /// The most configured addresses: they are dialled in parallel when the node is alone.
     pub const CONNECT_MAX: usize = 256;
+    /// The most ids that may be allowed: with their quotes they fill half of the longest file there may be.
+    pub const ALLOW_MAX: usize = 512;
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { name: Label::from_lossy("kith"), key_file: None, connect: Vec::new() }
+        Self { name: Label::from_lossy("kith"), key_file: None, connect: Vec::new(), allow: Vec::new() }
     }
 }
 
@@ -285,6 +291,9 @@ pub struct Limits {
     /// The same from one source, so that none fills the table alone. Lower trusts each source less; higher learns more
     /// of a single one. Bound: 1 to 1,048,576, at most `max_addresses`.
     pub max_addresses_per_source: usize,
+    /// Nodes and addresses that are kept out at a time, at some 300 bytes each. Lower bounds memory and `known.json`;
+    /// higher bears with a longer list, where a wider prefix may do. Bound: 1 to 16,384.
+    pub max_bans: usize,
     /// Connections to the admin socket. Lower bounds threads and memory; higher admits more followers of events.
     /// Bound: 1 to 1,024.
     pub max_admin_clients: usize,
@@ -304,6 +313,7 @@ impl Default for Limits {
             max_nodes: 16_384,
             max_addresses: 4096,
             max_addresses_per_source: 256,
+            max_bans: 1024,
             max_admin_clients: 16,
         }
     }

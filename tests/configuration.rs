@@ -84,6 +84,8 @@ fn a_bad_file_is_refused_in_one_line_with_place_and_cure() {
         ("listen.advertise = \"0.0.0.0:1\"", "line 1: listen.advertise = \"0.0.0.0:1\": is no address to dial; give one of the node's own"),
         ("network.connect = [\"seed.example\"]", "line 1: network.connect = \"seed.example\": has no port; write host:port, such as seed.example:7100"),
         ("network.connect = [\"127.0.0.1:0\"]", "line 1: network.connect = \"127.0.0.1:0\": port 0 cannot be dialled; give the port the node listens on"),
+        ("network.allow = [\"alpha\"]", "line 1: network.allow = \"alpha\": is no node's id; give the 64 hex digits that 'kithd identity' prints there"),
+        ("network.allow = \"alpha\"", "line 1: network.allow = \"alpha\": must be a list of ids in quotes, as in [\"1c9f…\"], each of 64 hex digits"),
         ("log.level = \"loud\"", "line 1: log.level = \"loud\": must be off, error, warn, info, debug or trace; info is the default"),
         // Its type.
         ("heartbeat.timeout = 5", "line 1: heartbeat.timeout = 5: must be a duration in quotes, as in \"500ms\""),

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Config, Listen, Network, duration, size};
 use crate::protocol::address::{self, HostPort};
-use crate::protocol::identity;
+use crate::protocol::identity::{self, ControllerId};
 
 /// Where in the configuration a value is.
 type At<T> = fn(&mut Config) -> &mut T;
@@ -29,6 +29,7 @@ pub(super) enum Field {
     Advertise(At<Option<SocketAddr>>),
     Addresses(At<Vec<SocketAddr>>),
     Hosts(At<Vec<HostPort>>),
+    Ids(At<Vec<ControllerId>>),
     Tags(At<BTreeMap<String, String>>),
     Time(At<Duration>, Duration, Duration),
     Count(At<usize>, usize, usize),
@@ -72,6 +73,7 @@ impl Field {
             Self::Advertise(at) => *at(config) = Some(one(words, |word| address::dialable(socket_address(word)?))?),
             Self::Addresses(at) => *at(config) = addresses(words)?,
             Self::Hosts(at) => *at(config) = each(words, Network::CONNECT_MAX, str::parse)?,
+            Self::Ids(at) => *at(config) = each(words, Network::ALLOW_MAX, id)?,
             Self::Tags(at) => *at(config) = tags(words)?,
             Self::Time(at, least, most) => *at(config) = one(words, |word| self.time(word, least, most))?,
             Self::Count(at, least, most) | Self::Size(at, least, most) => {
@@ -96,6 +98,7 @@ impl Field {
             Self::Advertise(at) => at(config).iter().map(SocketAddr::to_string).collect(),
             Self::Addresses(at) => texts(at(config)),
             Self::Hosts(at) => texts(at(config)),
+            Self::Ids(at) => texts(at(config)),
             Self::Tags(at) => at(config).iter().map(|(key, value)| format!("{key}={value}")).collect(),
             Self::Time(at, ..) => vec![duration::text(*at(config))],
             Self::Count(at, ..) => vec![at(config).to_string()],
@@ -108,7 +111,7 @@ impl Field {
         match self {
             Self::Count(at, ..) | Self::Size(at, ..) => json!(*at(&mut config.clone())),
             Self::Tags(at) => json!(at(&mut config.clone())),
-            Self::Addresses(_) | Self::Hosts(_) => json!(self.words(config)),
+            Self::Addresses(_) | Self::Hosts(_) | Self::Ids(_) => json!(self.words(config)),
             _ => self.words(config).pop().map_or(Value::Null, Value::String),
         }
     }
@@ -127,7 +130,7 @@ impl Field {
         match self {
             Self::Count(..) => Shape::Number,
             Self::Size(..) => Shape::Size,
-            Self::Addresses(_) | Self::Hosts(_) => Shape::List,
+            Self::Addresses(_) | Self::Hosts(_) | Self::Ids(_) => Shape::List,
             Self::Tags(_) => Shape::Table,
             _ => Shape::Text,
         }
@@ -141,6 +144,7 @@ impl Field {
             Self::Path(_) | Self::OptionalPath(_) => "PATH",
             Self::Advertise(_) | Self::Addresses(_) => "IP:PORT",
             Self::Hosts(_) => "HOST:PORT",
+            Self::Ids(_) => "ID",
             Self::Tags(_) => "KEY=VALUE",
             Self::Time(..) => "DURATION",
             Self::Count(..) => "NUMBER",
@@ -157,6 +161,7 @@ impl Field {
             Self::Advertise(_) => r#"must be an address in quotes, as in "192.0.2.1:7100""#,
             Self::Addresses(_) => r#"must be a list of addresses in quotes, as in ["127.0.0.1:7100"]"#,
             Self::Hosts(_) => r#"must be a list of places in quotes, as in ["192.0.2.1:7100", "seed.example:7100"]"#,
+            Self::Ids(_) => r#"must be a list of ids in quotes, as in ["1c9f…"], each of 64 hex digits"#,
             Self::Tags(_) => r#"must be a table of texts, as in { role = "web" }"#,
             Self::Time(..) => r#"must be a duration in quotes, as in "500ms""#,
             Self::Count(..) => "must be a whole number, as in 64",
@@ -267,6 +272,10 @@ fn path(word: &str) -> Result<PathBuf, String> {
         _ if word.chars().any(char::is_control) => Err("has a control character; use another path".to_owned()),
         _ => Ok(PathBuf::from(word)),
     }
+}
+
+fn id(word: &str) -> Result<ControllerId, String> {
+    word.parse().map_err(|_| "is no node's id; give the 64 hex digits that 'kithd identity' prints there".to_owned())
 }
 
 fn socket_address(word: &str) -> Result<SocketAddr, String> {

@@ -143,7 +143,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn node_and_network() -> Vec<Key> {
-    use Field::{Addresses, Advertise, Hosts, Label, OptionalPath, Path, Tags};
+    use Field::{Addresses, Advertise, Hosts, Ids, Label, OptionalPath, Path, Tags};
     vec![
         Key::new("node.label", Label(|c| &mut c.node.label)).help("Readable name of this node").flag("label"),
         Key::new("node.state_dir", Path(|c| &mut c.node.state_dir))
@@ -169,6 +169,7 @@ fn node_and_network() -> Vec<Key> {
         Key::new("network.connect", Hosts(|c| &mut c.network.connect))
             .help("Where the network is to be found")
             .flag("connect"),
+        Key::new("network.allow", Ids(|c| &mut c.network.allow)).help("Nodes that may be neighbours, by id"),
     ]
 }
 
@@ -240,6 +241,7 @@ fn limits() -> Vec<Key> {
             .help("Most addresses heard of but never reached"),
         Key::new("limits.max_addresses_per_source", Count(|c| &mut c.limits.max_addresses_per_source, 1, ENTRIES))
             .help("The same, from one source"),
+        Key::new("limits.max_bans", Count(|c| &mut c.limits.max_bans, 1, 16_384)).help("Most bans at a time"),
         Key::new("limits.max_admin_clients", Count(|c| &mut c.limits.max_admin_clients, 1, 1024))
             .help("Most connections to the admin socket"),
     ]
@@ -289,6 +291,7 @@ mod tests {
             Field::Level(_) => "trace",
             Field::Path(_) | Field::OptionalPath(_) => "/another",
             Field::Addresses(_) | Field::Advertise(_) | Field::Hosts(_) => "127.0.0.1:1",
+            Field::Ids(_) => "1c9f02ab1c9f02ab1c9f02ab1c9f02ab1c9f02ab1c9f02ab1c9f02ab1c9f02ab",
             Field::Tags(_) => "role=web",
             Field::Time(..) => "7s",
             Field::Count(..) => "100",

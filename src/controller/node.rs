@@ -380,6 +380,7 @@ fn settings(config: &Config, advertise: SocketAddr) -> Settings {
         advertise,
         tags: config.node.tags.clone(),
         connect: config.network.connect.clone(),
+        allow: config.network.allow.clone(),
         peer: times(config),
         idle_period: config.monitor.idle_period,
         out_degree: discovery.out_degree,
@@ -397,5 +398,6 @@ fn settings(config: &Config, advertise: SocketAddr) -> Settings {
         max_nodes: limits.max_nodes,
         max_addresses: limits.max_addresses,
         max_addresses_per_source: limits.max_addresses_per_source,
+        max_bans: limits.max_bans,
     }
 }

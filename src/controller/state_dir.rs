@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   identity.key   0600, created once, never silently replaced
-//!   known.json     addresses and the last version; written whole: temporary file, fsync, rename, fsync of the directory
+//!   known.json     addresses, bans, the last version; written whole: temporary file, fsync, rename, fsync of the directory
 //!   lock           held while the node runs: two nodes on one directory would be one identity twice
 //!   admin.sock     see admin/
 //! ```
@@ -109,7 +109,10 @@ impl StateDir {
             Ok(()) => format!("it was set aside as {}", aside.display()),
             Err(error) => format!("it could not be set aside: {error}"),
         };
-        format!("{} is damaged ({why}): {where_to}; known addresses are learned anew", path.display())
+        format!(
+            "{} is damaged ({why}): {where_to}; known addresses are learned anew, and bans are to be made anew",
+            path.display()
+        )
     }
 }
 
@@ -179,7 +182,7 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let state = StateDir::open(place.path()).unwrap();
         assert_eq!(state.load(), (Memory::default(), None));
-        let memory = Memory { version: 7, addresses: Vec::new() };
+        let memory = Memory { version: 7, ..Memory::default() };
         state.save(&memory).unwrap();
         assert_eq!(state.load(), (memory, None));
         fs::write(place.path().join("known.json"), b"{\"version\": 7, \"addr").unwrap();

@@ -111,6 +111,18 @@ impl AddressBook {
         self.entry(address, now).configured = true;
     }
 
+    /// These addresses and no others are those of the configuration from now on. Of the others, those that answered are
+    /// kept as if somebody had told of them.
+    pub fn configure_only(&mut self, addresses: &[HostPort], now: Time) {
+        self.known.retain(|address, known| {
+            let was_configured = std::mem::replace(&mut known.configured, addresses.contains(address));
+            known.configured || !was_configured || known.reached || known.under_way
+        });
+        for address in addresses {
+            self.configure(address.clone(), now);
+        }
+    }
+
     /// Adds an address somebody told of. False if it is unfit to be dialled, or its source or the book is full.
     pub fn learn(&mut self, address: SocketAddr, source: Option<ControllerId>, now: Time) -> bool {
         if !is_dialable(address) {
@@ -191,6 +203,13 @@ impl AddressBook {
         known.node = Some(node);
         known.heard = now;
         self.stamp += u64::from(is_news);
+    }
+
+    /// This node is there, and nothing else is to be concluded from it.
+    pub fn found(&mut self, address: &HostPort, node: ControllerId) {
+        if let Some(known) = self.known.get_mut(address) {
+            known.node = Some(node);
+        }
     }
 
     /// The node at this address made contact by itself: no reason to wait any longer.

@@ -11,6 +11,7 @@
 
 pub mod address;
 pub mod address_book;
+pub mod bans;
 pub mod codec;
 pub mod digest;
 pub mod discovery;
@@ -25,6 +26,7 @@ pub mod node;
 pub mod open_requests;
 pub mod peer_event;
 pub mod peer_state;
+pub mod prefix;
 pub mod reason;
 pub mod record;
 pub mod report;

@@ -324,6 +324,54 @@ pub struct DisconnectReport {
     pub closed: Vec<u64>,
 }
 
+/// `kithd bans`: who is kept out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BansReport {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Nodes by id, then addresses.
+    pub bans: Vec<BanRow>,
+}
+
+/// One ban; `known.json` keeps it in this form too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanRow {
+    /// The node's id, if it is a node that is banned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Otherwise the address, or the range of addresses as `10.0.0.0/8`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The node's label when it was banned: a help for the eye, no proof of who it is.
+    pub label: Option<String>,
+    /// When it ends.
+    pub until: String,
+    /// Why, if that was said.
+    pub reason: Option<String>,
+}
+
+/// `kithd ban`: the ban that now stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BanReport {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The ban.
+    #[serde(flatten)]
+    pub ban: BanRow,
+    /// The numbers of the peers that it closed, rising.
+    pub closed: Vec<u64>,
+}
+
+/// `kithd unban`: the ban that was taken back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnbanReport {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The ban as it was.
+    #[serde(flatten)]
+    pub ban: BanRow,
+}
+
 /// `kithd identity`: this node. `kithd leave`: the node that leaves. `kithd forget`: the node that is forgotten.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IdentityReport {

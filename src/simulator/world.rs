@@ -248,6 +248,7 @@ fn settings(number: usize, connect: Vec<HostPort>) -> Settings {
         advertise: address_of(number),
         tags: BTreeMap::new(),
         connect,
+        allow: Vec::new(),
         peer: PeerTimes { interval: ms(1000), timeout: ms(500), dial: ms(2000), handshake: ms(5000) },
         idle_period: ms(1000),
         out_degree: 8,
@@ -265,5 +266,6 @@ fn settings(number: usize, connect: Vec<HostPort>) -> Settings {
         max_nodes: 16_384,
         max_addresses: 4096,
         max_addresses_per_source: 256,
+        max_bans: 1024,
     }
 }

@@ -25,9 +25,9 @@ impl Node {
     /// A connection was accepted from this address.
     ///
     /// # Errors
-    /// The bound that it would exceed; it is counted.
+    /// The ban of the address, or the bound that it would exceed; it is counted.
     pub fn accepted(&mut self, now: Now, address: SocketAddr) -> Result<PeerId, Reason> {
-        if let Err(reason) = self.has_room(address) {
+        if let Err(reason) = self.may_connect(now, address.ip()).and_then(|()| self.has_room(address)) {
             self.count_refused(reason);
             return Err(reason);
         }
@@ -74,7 +74,7 @@ impl Node {
         actions: &mut Actions,
     ) {
         let id = record.body.id;
-        if let Err(reason) = self.is_welcome(now, id, clock_ms) {
+        if let Err(reason) = self.is_welcome(now, peer, id, clock_ms) {
             return actions.push(Action::Command(peer, Command::Answer(HeadMessage::Goodbye(reason))));
         }
         self.introduced(now, peer, &record, purpose, actions);
@@ -108,7 +108,8 @@ impl Node {
         actions: &mut Actions,
     ) {
         let id = record.body.id;
-        if let Err(reason) = self.is_welcome(now, id, clock_ms) {
+        if let Err(reason) = self.is_welcome(now, peer, id, clock_ms) {
+            self.note_who_answers(peer, id, now);
             return actions.push(Action::Command(peer, Command::Close(reason)));
         }
         let Some(link) = self.links.get(&peer) else { return };
@@ -139,8 +140,14 @@ impl Node {
         actions: &mut Actions,
     ) {
         let id = record.body.id;
+        let Some(address) = self.links.get(&peer).map(|link| link.address) else { return };
         if id == self.me {
             return;
+        }
+        if let Err(reason) = self.may_come_in(now, id, address) {
+            // What it says of others is not asked for; it has closed the connection itself.
+            self.note_who_answers(peer, id, now);
+            return self.count_refused(reason);
         }
         let purpose = self.links.get(&peer).map_or(Purpose::Overlay, |link| link.purpose);
         self.reached(now, peer, &record);
@@ -205,7 +212,7 @@ impl Node {
     ) {
         let linked = self.links.values().any(|other| other.is_edge() && other.node == Some(id) && !other.silent);
         let up = self.view.get(&id).is_some_and(|entry| entry.is_up());
-        if linked || !up || self.state != RecordState::Up {
+        if linked || !up || self.state != RecordState::Up || self.is_kept_out(now, id) {
             return;
         }
         let is_dial = link.direction == Direction::Outgoing && link.phase != Phase::Established;
@@ -244,9 +251,12 @@ impl Node {
         actions.extend(silent.map(|(peer, _)| Action::Command(*peer, close.clone())));
     }
 
-    fn is_welcome(&mut self, now: Now, id: ControllerId, clock_ms: u64) -> Result<(), Reason> {
+    fn is_welcome(&mut self, now: Now, peer: PeerId, id: ControllerId, clock_ms: u64) -> Result<(), Reason> {
         if id == self.me {
             return Err(Reason::Myself);
+        }
+        if let Some(address) = self.links.get(&peer).map(|link| link.address) {
+            self.may_come_in(now, id, address)?;
         }
         if clock_ms.abs_diff(now.wall_ms) > MAX_CLOCK_SKEW_MS {
             let text = format!("the clock of node {} differs by more than 30 minutes: set one of them", &id.hex()[..8]);
@@ -305,6 +315,15 @@ impl Node {
         self.merge(now, Some(peer), VerifiedItem::Record(record.clone()), actions);
     }
 
+    /// Whoever is kept out is known again where he was found, and not dialled there meanwhile.
+    fn note_who_answers(&mut self, peer: PeerId, id: ControllerId, now: Now) {
+        if self.is_kept_out(now, id)
+            && let Some(target) = self.links.get(&peer).and_then(|link| link.target.as_ref())
+        {
+            self.book.found(target, id);
+        }
+    }
+
     fn reached(&mut self, now: Now, peer: PeerId, record: &Verified<Record>) {
         let Some(target) = self.links.get(&peer).and_then(|link| link.target.clone()) else { return };
         self.book.reached(&target, record.body.id, now.mono);
@@ -345,6 +364,8 @@ impl Reason {
                 | Self::NetworkKey
                 | Self::VersionMismatch
                 | Self::ClockSkew
+                | Self::Banned
+                | Self::NotAllowed
                 | Self::Myself
                 | Self::Busy
                 | Self::Overloaded

@@ -1,7 +1,8 @@
 //! Monitor idle's thinking: whom to dial now.
 //!
-//! In this order, each only if its address has no [`Obstacle`](crate::protocol::address_book::Obstacle) (not this node
-//! itself, no dial under way, not banned, backoff over):
+//! In this order, each only if node and address are not kept out (`access`), and the address has no
+//! [`Obstacle`](crate::protocol::address_book::Obstacle) (not this node itself, no dial under way, no breach of the
+//! protocol lately, backoff over):
 //!
 //! 1. probes: nodes that are missed, and nodes that want to know whether their address works; they take no place,
 //! 2. configured addresses whose node is not up in the view: for ever,
@@ -65,7 +66,10 @@ impl Node {
             return;
         }
         let mut tick = Tick { now, next: None, unsettled: false, reserved: 0 };
-        let candidates = self.candidates();
+        self.bans.expire(now);
+        // Whoever is banned may be wanted again then.
+        tick.wait(self.bans.next_end(now));
+        let candidates = self.candidates(now);
         self.rings.observe(self.me, &candidates, now.mono);
         self.volunteer_again(&mut tick);
         self.dial_probes(&mut tick, actions);
@@ -113,6 +117,7 @@ impl Node {
         });
         let outcome = match linked.and_then(|link| Some((link.node?, link.said.clone()?.0))) {
             Some((id, label)) => Outcome::Edge(id, label, true),
+            None if self.may_connect(now, resolved.ip()).is_err() => Outcome::Failed(Reason::Banned),
             None if resolved == self.settings.advertise => Outcome::Failed(Reason::Myself),
             None if self.book.obstacle(&address, now.mono) == Some(Obstacle::Myself) => Outcome::Failed(Reason::Myself),
             None if self.outgoing() >= self.settings.max_outgoing => Outcome::Failed(Reason::TooManyPeers),
@@ -148,7 +153,8 @@ impl Node {
             let (address, reachable) = (entry.record().body.address, entry.record().body.reachable);
             let probing = self.links.values().any(|link| link.purpose == Purpose::Probe && link.node == Some(id));
             let missed = self.detector.misses(&id);
-            if address == self.settings.advertise || probing || missed && !reachable {
+            let kept_out = self.may_come_in(tick.now, id, address).is_err();
+            if address == self.settings.advertise || kept_out || probing || missed && !reachable {
                 continue;
             }
             // The backoff is for hopes, not for questions that must be answered now.
@@ -160,6 +166,10 @@ impl Node {
         let alone = self.is_alone();
         let configured: Vec<_> = self.book.configured().map(|(address, node)| (address.clone(), node)).collect();
         for (address, node) in configured {
+            if node.is_some_and(|id| self.bans.of_node(id, tick.now).is_some()) {
+                // Not so whoever is merely not on the list, which does not end: somebody else may be there by now.
+                continue;
+            }
             let member = node.and_then(|id| self.view.get(&id)).is_some_and(|entry| entry.is_up());
             if (alone || !member) && !self.is_linked_at(&address) {
                 self.dial_hope(tick, address, Purpose::Overlay, None, actions);
@@ -228,7 +238,9 @@ impl Node {
         }
         let known: BTreeSet<SocketAddr> = self.view.iter().map(|(_, entry)| entry.record().body.address).collect();
         let is_new = |address: &HostPort| matches!(address, HostPort::Ip(address) if !known.contains(address));
-        let hearsay: Vec<_> = self.book.learned().map(|(address, _)| address.clone()).filter(is_new).collect();
+        let wanted = |node: Option<ControllerId>| !node.is_some_and(|id| self.is_kept_out(tick.now, id));
+        let hearsay = self.book.learned().filter(|(address, node)| is_new(address) && wanted(*node));
+        let hearsay: Vec<_> = hearsay.map(|(address, _)| address.clone()).collect();
         for address in hearsay {
             let under_way = self.links.values().filter(|link| link.takes_slot() && link.phase != Phase::Established);
             if under_way.count() >= HEARSAY_DIALS || self.degree() >= self.settings.out_degree {
@@ -244,7 +256,8 @@ impl Node {
         let gone = self
             .view
             .iter()
-            .filter(|(id, entry)| **id != self.me && entry.record().body.state == RecordState::Up && !entry.is_up());
+            .filter(|(id, entry)| **id != self.me && entry.record().body.state == RecordState::Up && !entry.is_up())
+            .filter(|(id, _)| !self.is_kept_out(tick.now, **id));
         let gone: Vec<_> = gone.map(|(id, entry)| (*id, entry.record().body.address)).collect();
         for (id, address) in gone {
             if !self.links.values().any(|link| link.node == Some(id)) {
@@ -285,6 +298,14 @@ impl Node {
             return false;
         }
         match self.book.resolved(&address) {
+            Some(resolved) if self.may_connect(tick.now, resolved.ip()).is_err() => {
+                // The end of the ban is waited for already. A name may have another address before that.
+                if matches!(address, HostPort::Name { .. }) {
+                    self.book.failed(&address, Duration::ZERO, false, tick.now.mono, &mut self.rng);
+                    tick.wait(until(self.book.obstacle(&address, tick.now.mono), tick.now));
+                }
+                return false;
+            }
             Some(resolved) => self.dial(tick.now, address, resolved, purpose, node, None, actions),
             None => {
                 self.book.begin(&address, tick.now.mono);
@@ -316,10 +337,12 @@ impl Node {
         actions.push(Action::Dial(peer, Box::new(greeting)));
     }
 
-    /// Live, reachable nodes other than this one, none of which is missed or suspected.
-    fn candidates(&self) -> Vec<ControllerId> {
+    /// Live, reachable nodes other than this one, none of which is missed, suspected or kept out.
+    fn candidates(&self, now: Now) -> Vec<ControllerId> {
         let fit = self.view.up().filter(|(id, entry)| {
-            **id != self.me && entry.record().body.reachable && !entry.is_suspected() && !self.detector.misses(id)
+            let body = &entry.record().body;
+            let may_come_in = self.may_come_in(now, **id, body.address).is_ok();
+            **id != self.me && body.reachable && !entry.is_suspected() && !self.detector.misses(id) && may_come_in
         });
         fit.map(|(id, _)| *id).collect()
     }

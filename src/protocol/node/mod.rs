@@ -1,6 +1,7 @@
 //! The node's thinking as one state machine: what its controller loops call, and what the simulator runs.
 //!
 //! ```text
+//!   access      who is kept out: bans, the allow-list                   Accepted, Hello, Welcome
 //!   admission   who may become a peer, and what a closed one means      Accepted, Hello, Welcome, Closed
 //!   gossip      news in and out, comparing views                        Push, News, Sync, Differences
 //!   idle        whom to dial now                                        the tick of "monitor idle"
@@ -12,6 +13,7 @@
 //! amount of work. After each call the driver asks [`Node::idle_due`] and [`Node::discovery_due`] when the two ticks are
 //! wanted; there is no tick while nothing waits for one.
 
+mod access;
 mod admission;
 mod gossip;
 mod idle;
@@ -20,12 +22,13 @@ mod reporting;
 mod rounds;
 mod settings;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::address::HostPort;
 use super::address_book::{AddressBook, KnownAddress};
+use super::bans::Bans;
 use super::discovery::agreement::{Agreement, Claim, Shown};
 use super::discovery::detector::Detector;
 use super::discovery::feed::Feed;
@@ -43,6 +46,7 @@ use super::rng::Rng;
 use super::time::{Now, Time};
 use super::view::{Standing, View};
 
+pub use access::NotBanned;
 pub use link::{ClosedPeer, Link, Phase};
 pub use settings::{Memory, Settings};
 
@@ -137,6 +141,8 @@ pub struct Node {
     closed: VecDeque<ClosedPeer>,
     next_peer: u64,
     book: AddressBook,
+    bans: Bans,
+    allowed: BTreeSet<ControllerId>,
     rings: Rings,
     feed: Feed,
     publisher: Publisher,
@@ -197,6 +203,8 @@ impl Node {
             closed: VecDeque::new(),
             next_peer: 1,
             book,
+            bans: Bans::new(settings.max_bans),
+            allowed: settings.allow.iter().copied().collect(),
             rings: Rings::default(),
             feed,
             publisher,
@@ -217,6 +225,7 @@ impl Node {
             warnings: BTreeMap::new(),
             settings,
         };
+        node.restore_bans(now, &memory.bans);
         node.view.merge(VerifiedItem::Record(record));
         node.publisher.published(now.mono);
         node.agreement.observe(&me, &mut node.view, now.mono);
@@ -288,12 +297,12 @@ impl Node {
                 addresses.push(KnownAddress { address, node: Some(id.hex()) });
             }
         }
-        Memory { version: self.version, addresses }
+        Memory { version: self.version, addresses, bans: self.bans.rows() }
     }
 
     /// Changes whenever [`Node::memory`] has something new that is worth writing.
     pub fn memory_stamp(&self) -> u64 {
-        self.book.stamp() + self.joined
+        self.book.stamp() + self.joined + self.bans.stamp()
     }
 
     /// True once all neighbours have this node's farewell, or there is none.
@@ -432,7 +441,8 @@ impl Node {
 
     /// Misses a node that takes part; a probe is then wanted, and has so long to find it.
     fn miss(&mut self, now: Now, id: Option<ControllerId>, patience: Duration) {
-        let Some(id) = id.filter(|id| *id != self.me && self.state == RecordState::Up) else { return };
+        let may_look = |id: &ControllerId| *id != self.me && !self.is_kept_out(now, *id);
+        let Some(id) = id.filter(|id| may_look(id) && self.state == RecordState::Up) else { return };
         if self.view.get(&id).is_some_and(|entry| entry.is_up()) && self.detector.silent(id, patience, now.mono) {
             self.stir(now);
         }

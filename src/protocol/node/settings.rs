@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::address::HostPort;
 use crate::protocol::address_book::KnownAddress;
-use crate::protocol::identity::Label;
+use crate::protocol::identity::{ControllerId, Label};
 use crate::protocol::peer_state::PeerTimes;
 use crate::protocol::record::NetworkId;
+use crate::protocol::report::BanRow;
 
 /// What a node is told about itself at its start.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Settings {
     pub tags: BTreeMap<String, String>,
     /// Addresses to dial for ever.
     pub connect: Vec<HostPort>,
+    /// The nodes that may be neighbours; none: anybody.
+    pub allow: Vec<ControllerId>,
     /// Durations of every connection.
     pub peer: PeerTimes,
     /// The base of monitor idle's pace; it works four times as fast while edges are lacking.
@@ -59,6 +62,8 @@ pub struct Settings {
     pub max_addresses: usize,
     /// The same per source.
     pub max_addresses_per_source: usize,
+    /// Bound on bans.
+    pub max_bans: usize,
 }
 
 /// What a node remembers over a restart.
@@ -68,4 +73,7 @@ pub struct Memory {
     pub version: u64,
     /// Addresses that answered.
     pub addresses: Vec<KnownAddress>,
+    /// Who is kept out. Files of an older version have none.
+    #[serde(default)]
+    pub bans: Vec<BanRow>,
 }

@@ -32,6 +32,7 @@ fn settings(number: u8) -> Settings {
         advertise: SocketAddr::from(([10, 0, 0, number], 7100)),
         tags: BTreeMap::new(),
         connect: Vec::new(),
+        allow: Vec::new(),
         peer: PeerTimes { interval: ms(1000), timeout: ms(500), dial: ms(2000), handshake: ms(5000) },
         idle_period: ms(1000),
         out_degree: 8,
@@ -49,6 +50,7 @@ fn settings(number: u8) -> Settings {
         max_nodes: 64,
         max_addresses: 64,
         max_addresses_per_source: 64,
+        max_bans: 4,
     }
 }
 
@@ -237,3 +239,6 @@ fn a_busy_answer_fits_the_frame_of_a_stranger() {
     let frame = encode_frame(&HeadMessage::Busy { record, hints });
     assert!(frame.len() <= MAX_FRAME_BEFORE_HELLO, "{}", frame.len());
 }
+
+#[path = "access_tests.rs"]
+mod access;
