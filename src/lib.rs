@@ -27,8 +27,9 @@
 //! # The names a program needs
 //!
 //! [`Node`] runs; [`Config`] is what it is told, a struct per table of `config/kithd.toml`; [`StartError`] is why it does
-//! not start; [`Event`] is what it notices; [`Outcome`] is how a dial ended; [`End`] is why it should end. What it reports
-//! is in [`protocol::report`]. The other modules are the house itself: open to be read, and free to change.
+//! not start, [`AccessError`] why somebody is not banned, [`Reloaded`] what became of a changed configuration; [`Event`]
+//! is what it notices; [`Outcome`] is how a dial ended; [`End`] is why it should end. What it reports is in
+//! [`protocol::report`]. The other modules are the house itself: open to be read, and free to change.
 //!
 //! # The house
 //!
@@ -85,7 +86,7 @@ pub mod simulator;
 
 pub use config::Config;
 pub use controller::node::Node;
-pub use controller::{End, StartError};
+pub use controller::{AccessError, End, Reloaded, StartError};
 pub use protocol::node::{Notice as Event, Outcome};
 
 /// The README's programs are tested too.

@@ -11,13 +11,16 @@ use std::thread;
 
 use tempfile::TempDir;
 
-const VERBS: [&[&str]; 9] = [
+const VERBS: [&[&str]; 12] = [
     &["status"],
     &["status", "--watch"],
     &["peers", "--all"],
     &["network"],
     &["connect", "127.0.0.1:1"],
     &["disconnect", "7"],
+    &["ban", "gamma"],
+    &["unban", "gamma"],
+    &["bans"],
     &["leave"],
     &["forget", "gamma"],
     &["identity"],
@@ -170,6 +173,19 @@ fn the_short_verbs_say_what_was_done() {
             "closed peer 7\nclosed peer 9\n",
             r#"{"verb":"disconnect","args":{"target":"alpha"}}"#,
         ),
+        (
+            &["ban", "alpha", "--for", "1h", "--reason", "loud"],
+            r#"{"schema":1,"id":"1c9f02ab77","label":"alpha","until":"2026-11-21T10:00:00.000Z","reason":"loud","closed":[7,9]}"#,
+            "alpha (1c9f02ab) is banned until 2026-11-21T10:00:00.000Z; 2 connections close\n",
+            r#"{"verb":"ban","args":{"target":"alpha","for":"1h","reason":"loud"}}"#,
+        ),
+        (
+            &["unban", "10.0.0.0/8"],
+            r#"{"schema":1,"address":"10.0.0.0/8","label":null,"until":"2026-11-21T10:00:00.000Z","reason":null}"#,
+            "10.0.0.0/8 is banned no more\n",
+            r#"{"verb":"unban","args":{"target":"10.0.0.0/8"}}"#,
+        ),
+        (&["bans"], r#"{"schema":1,"bans":[]}"#, "no bans\n", r#"{"verb":"bans"}"#),
         (&["peers"], r#"{"schema":1,"peers":[]}"#, "no connections\n", r#"{"verb":"peers","args":{"all":false}}"#),
         (
             &["connect", "a:1"],

@@ -46,13 +46,32 @@ pub enum Verb {
         /// Its label, id or unique beginning of its id.
         node: String,
     },
+    /// Keep a node or addresses out.
+    Ban {
+        /// A node's label, id or unique beginning of its id; an address, or a range of addresses.
+        target: String,
+        /// For how long, as `1h`; a day if nothing is said.
+        #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+        span: Option<String>,
+        /// Why, for whoever reads the list.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// Take a ban back.
+    Unban {
+        /// As for a ban.
+        target: String,
+    },
+    /// Who is kept out.
+    Bans,
     /// Who this node is.
     Identity,
 }
 
 impl Verb {
     /// What a client may ask for, as it is written.
-    pub const NAMES: [&str; 8] = ["status", "peers", "network", "connect", "disconnect", "leave", "forget", "identity"];
+    pub const NAMES: [&str; 11] =
+        ["status", "peers", "network", "connect", "disconnect", "ban", "unban", "bans", "leave", "forget", "identity"];
 
     /// Understands one line. Whatever is not exactly a call gets an error that says what would have been one.
     pub fn parse(line: &str) -> Result<Self, AdminError> {
@@ -67,6 +86,13 @@ impl Verb {
             "network" => Self::Network,
             "connect" => Self::Connect { address: args.text("address")? },
             "disconnect" => Self::Disconnect { target: args.text("target")? },
+            "ban" => Self::Ban {
+                target: args.text("target")?,
+                span: args.text_if_given("for")?,
+                reason: args.text_if_given("reason")?,
+            },
+            "unban" => Self::Unban { target: args.text("target")? },
+            "bans" => Self::Bans,
             "leave" => Self::Leave,
             "forget" => Self::Forget { node: args.text("node")? },
             "identity" => Self::Identity,
@@ -206,6 +232,14 @@ impl Args<'_> {
         }
     }
 
+    fn text_if_given(&mut self, name: &'static str) -> Result<Option<String>, AdminError> {
+        match self.take(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.wrong(name, "a string")),
+        }
+    }
+
     fn end(self) -> Result<(), AdminError> {
         let Some(stray) = self.given.keys().next() else { return Ok(()) };
         let known = if self.known.is_empty() { "it takes none".to_owned() } else { self.known.join(", ") };
@@ -253,6 +287,10 @@ mod tests {
             Verb::Network,
             Verb::Connect { address: text() },
             Verb::Disconnect { target: text() },
+            Verb::Ban { target: text(), span: None, reason: None },
+            Verb::Ban { target: text(), span: Some("1h".to_owned()), reason: Some(text()) },
+            Verb::Unban { target: text() },
+            Verb::Bans,
             Verb::Leave,
             Verb::Forget { node: text() },
             Verb::Identity,
@@ -268,11 +306,15 @@ mod tests {
     fn refusals_name_what_is_known() {
         assert_eq!(
             refusal(r#"{"verb": "pears"}"#),
-            "no verb is called \"pears\": there are status, peers, network, connect, disconnect, leave, forget, identity"
+            "no verb is called \"pears\": there are status, peers, network, connect, disconnect, ban, unban, bans, leave, forget, identity"
         );
         assert_eq!(refusal(r#"{"verb":"peers","args":{"al":true}}"#), "peers has no argument \"al\": all");
         assert_eq!(refusal(r#"{"verb":"leave","args":{"now":1}}"#), "leave has no argument \"now\": it takes none");
         assert_eq!(refusal(r#"{"verb":"peers","args":{"all":1}}"#), "peers: the argument \"all\" is true or false");
+        assert_eq!(
+            refusal(r#"{"verb":"ban","args":{"target":"a","for":60}}"#),
+            "ban: the argument \"for\" is a string"
+        );
         assert_eq!(
             refusal(r#"{"verb":"connect"}"#),
             "connect: the argument \"address\" is a string, and has to be given"

@@ -49,6 +49,8 @@ fn explained(reason: Reason) -> String {
         Reason::OtherNetwork => "that node is of another network: compare network.name",
         Reason::VersionMismatch => "that node speaks no protocol version in common: update the older one",
         Reason::ClockSkew => "the clocks differ by more than half an hour: set them",
+        Reason::Banned => "one of the two nodes has banned the other, or its address: see 'kithd bans' at both",
+        Reason::NotAllowed => "one of the two nodes is not on the other's list: see network.allow at both",
         Reason::Myself => "this is the address of the node itself",
         _ => return reason.to_string(),
     };

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 
+pub mod ban;
 pub mod client_args;
 pub mod config;
 pub mod connect;
@@ -48,6 +49,9 @@ const VERBS: &[Verb] = &[
     (network::command, network::run),
     (connect::command, connect::run),
     (disconnect::command, disconnect::run),
+    (ban::command, ban::run),
+    (ban::unban_command, ban::run_unban),
+    (ban::bans_command, ban::run_bans),
     (leave::command, leave::run),
     (forget::command, forget::run),
     (identity::command, identity::run),

@@ -17,8 +17,8 @@ use super::{INTERNAL, NOT_STARTED, USAGE, descriptors, fail, flags, terminal};
 use crate::config::{Config, Log};
 use crate::{End, Node};
 
-/// The signals thread only passes signals on.
-const STACK: usize = 256 * 1024;
+/// The signals thread passes signals on, and reads the configuration anew, for which its parser wants some room.
+const STACK: usize = 1024 * 1024;
 
 /// The verb and its flags.
 pub fn command() -> Command {
@@ -45,7 +45,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Ok(node) => Arc::new(node),
         Err(error) => return fail(if error.is_usage() { USAGE } else { NOT_STARTED }, error),
     };
-    let signals = match Signalling::start(&node, log, signals) {
+    let signals = match Signalling::start(&node, log, signals, matches.clone()) {
         Ok(signals) => signals,
         Err(error) => return fail(NOT_STARTED, format!("cannot wait for signals: {error}")),
     };
@@ -86,14 +86,18 @@ struct Signalling {
 }
 
 impl Signalling {
-    fn start(node: &Arc<Node>, log: LogFile, mut signals: Signals) -> io::Result<Self> {
-        let (handle, stopper, dumper) = (signals.handle(), node.stopper(), Arc::downgrade(node));
+    fn start(node: &Arc<Node>, mut log: LogFile, mut signals: Signals, matches: ArgMatches) -> io::Result<Self> {
+        let (handle, stopper, node) = (signals.handle(), node.stopper(), Arc::downgrade(node));
         let run = move || {
             for signal in signals.forever() {
                 match signal {
-                    SIGHUP => log.reopen(),
+                    SIGHUP => {
+                        if let Some(node) = node.upgrade() {
+                            reload(&node, &mut log, &matches);
+                        }
+                    }
                     SIGUSR1 => {
-                        if let Some(node) = dumper.upgrade() {
+                        if let Some(node) = node.upgrade() {
                             node.dump();
                         }
                     }
@@ -113,6 +117,32 @@ impl Signalling {
     }
 }
 
+/// Reads the configuration anew, as the flags of this process still override it, and says of each key that has changed
+/// what became of it. The log is opened anew in any case: somebody may have rotated it.
+fn reload(node: &Node, log: &mut LogFile, matches: &ArgMatches) {
+    let loaded = flags::load(matches);
+    let mut applied = match &loaded {
+        Ok(loaded) => log.reload(&loaded.config.log),
+        Err(_) => log.reload(&log.config.clone()),
+    };
+    let reloaded = match loaded.and_then(|loaded| node.reload(&loaded.config)) {
+        Ok(reloaded) => reloaded,
+        Err(error) => {
+            return log::error!("the configuration is not taken over, all stays as it was: {error}");
+        }
+    };
+    applied.extend(&reloaded.applied);
+    for key in &applied {
+        log::info!("{key}: applied");
+    }
+    for key in &reloaded.needs_restart {
+        log::warn!("{key}: needs a restart");
+    }
+    if applied.is_empty() && reloaded.needs_restart.is_empty() {
+        log::info!("the configuration was read anew; nothing has changed");
+    }
+}
+
 /// Where log lines go: stderr, or a file that can be opened anew after it was rotated.
 #[derive(Clone)]
 struct LogFile {
@@ -121,18 +151,31 @@ struct LogFile {
 }
 
 impl LogFile {
-    fn reopen(&self) {
-        let Some(path) = &self.config.file else { return };
-        match open(path) {
-            Ok(file) => *self.inner.lock() = Some(file),
+    /// Opens the file anew and takes over what has changed: the keys for which that went well.
+    fn reload(&mut self, wanted: &Log) -> Vec<&'static str> {
+        let mut applied = Vec::new();
+        match wanted.file.as_deref().map(open).transpose() {
+            Ok(file) => {
+                *self.inner.lock() = file;
+                if self.config.file != wanted.file {
+                    applied.push("log.file");
+                    self.config.file.clone_from(&wanted.file);
+                }
+            }
             // The old file may be gone, with all that is written to it: standard error hears of it too.
             Err(error) => {
-                let trouble = format!("the log file {} cannot be opened anew: {error}", path.display());
+                let path = wanted.file.as_deref().unwrap_or(Path::new("")).display();
+                let trouble = format!("the log file {path} cannot be opened anew: {error}");
                 terminal::complain(&format!("{trouble}: make way for it, then send SIGHUP again"));
-                return log::error!("{trouble}; the old one is still written");
+                log::error!("{trouble}; the old one is still written");
             }
         }
-        log::info!("the log was opened anew; changes of the configuration need a restart");
+        if self.config.level != wanted.level {
+            applied.push("log.level");
+            self.config.level = wanted.level;
+            log::set_max_level(wanted.level);
+        }
+        applied
     }
 }
 
@@ -165,8 +208,10 @@ fn start_log(log: &Log) -> Result<LogFile, String> {
         .set_location_level(LevelFilter::Off)
         .add_filter_allow_str("kithd")
         .build();
-    // A second logger in one process: the first one stays.
-    let _ = WriteLogger::init(log.level, config, writer.clone());
+    // A second logger in one process: the first one stays. The level is held by the facade, where it can change.
+    if WriteLogger::init(LevelFilter::Trace, config, writer.clone()).is_ok() {
+        log::set_max_level(log.level);
+    }
     Ok(writer)
 }
 

@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
+use super::access::{self, AccessError};
 use super::monitor_status;
 use super::registry::{End, IdleCall, Registry, StatusCall};
 use crate::admin::api::{AdminError, Answer, Verb};
 use crate::admin::desk::{Desk, Reply};
+use crate::config::duration;
 use crate::protocol::address::HostPort;
+use crate::protocol::bans::Ban;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::node::{Input, Outcome};
 use crate::protocol::report::{ConnectReport, DisconnectReport, IdentityReport, SCHEMA, Status};
@@ -75,6 +78,23 @@ impl NodeDesk {
             )),
         }
     }
+
+    fn ban(&self, target: &str, span: Option<String>, reason: Option<&str>, reply: Reply) {
+        let span = span.map_or(Ok(Ban::DEFAULT), |span| {
+            duration::parse(&span).map_err(|why| AccessError::Wrong(format!("--for {span:?}: {why}")))
+        });
+        match span.and_then(|span| access::ban(&self.registry, target, span, reason)) {
+            Ok(report) => access::once_kept(&self.registry, move || reply.answer(Answer::ok(&report))),
+            Err(error) => reply.answer(Answer::Error(refusal("ban", &error))),
+        }
+    }
+
+    fn unban(&self, target: &str, reply: Reply) {
+        match access::unban(&self.registry, target) {
+            Ok(report) => access::once_kept(&self.registry, move || reply.answer(Answer::ok(&report))),
+            Err(error) => reply.answer(Answer::Error(refusal("unban", &error))),
+        }
+    }
 }
 
 impl Desk for NodeDesk {
@@ -92,6 +112,9 @@ impl Desk for NodeDesk {
             Verb::Connect { address } => self.connect(address, reply),
             Verb::Disconnect { target } => reply.answer(self.disconnect(&target)),
             Verb::Forget { node } => reply.answer(self.forget(&node)),
+            Verb::Ban { target, span, reason } => self.ban(&target, span, reason.as_deref(), reply),
+            Verb::Unban { target } => self.unban(&target, reply),
+            Verb::Bans => reply.answer(Answer::ok(&access::bans(&self.registry))),
             Verb::Identity => reply.answer(Answer::ok(&self.identity)),
             Verb::Leave => {
                 reply.answer(Answer::ok(&self.identity));
@@ -110,6 +133,13 @@ fn one_of(found: Vec<ControllerId>, text: &str) -> Result<ControllerId, AdminErr
             "ambiguous-node",
             format!("{} nodes are called {text:?}: give more of the id, see 'kithd network'", several.len()),
         )),
+    }
+}
+
+fn refusal(verb: &str, error: &AccessError) -> AdminError {
+    match error {
+        AccessError::Wrong(why) => AdminError::usage(format!("{verb}: {why}")),
+        error => AdminError::negative(error.code(), error.to_string()),
     }
 }
 

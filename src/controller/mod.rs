@@ -11,6 +11,7 @@
 //! Each loop is a thread that blocks in the operating system until it has something to do. The registry's lock is held
 //! for one pure call, never across a send, a join or I/O; what the call wants done is done after it.
 
+pub mod access;
 pub mod desk;
 mod listen;
 mod main_loop;
@@ -19,10 +20,13 @@ mod monitor_status;
 mod network_discovery;
 pub mod node;
 mod registry;
+mod reload;
 mod resolver;
 mod start_error;
 pub mod state_dir;
 mod threads;
 
+pub use access::AccessError;
 pub use registry::End;
+pub use reload::Reloaded;
 pub use start_error::StartError;

@@ -85,6 +85,10 @@ impl MonitorStatus {
                 Ok(StatusCall::Save) => {
                     self.next_save.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
                 }
+                Ok(StatusCall::SaveNow(then)) => {
+                    self.save();
+                    then();
+                }
                 Err(RecvTimeoutError::Timeout) => self.tick(),
                 Ok(StatusCall::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     self.save();

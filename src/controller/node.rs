@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
+use super::access::{self, AccessError};
 use super::desk::NodeDesk;
 use super::monitor_status::{self, About, MonitorStatus};
 use super::registry::{Call, End, IdleCall, Lines, Registry, StatusCall};
+use super::reload::{self, Reloaded};
 use super::start_error::StartError;
 use super::state_dir::StateDir;
 use super::{listen, main_loop, monitor_idle, network_discovery, resolver, threads};
 use crate::admin::server::AdminServer;
 use crate::admin::socket::prepare_directory;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::peer::Budget;
 use crate::peer::main_loop::{Checked, Surroundings};
 use crate::protocol::address::HostPort;
@@ -27,7 +29,9 @@ use crate::protocol::node::{Input, Node as Thinking, Notice, Outcome, Settings};
 use crate::protocol::peer_state::PeerTimes;
 use crate::protocol::reason::Reason;
 use crate::protocol::record::{NetworkId, Signer};
-use crate::protocol::report::{IdentityReport, NetworkReport, PeersReport, Report, SCHEMA};
+use crate::protocol::report::{
+    BanReport, BansReport, IdentityReport, NetworkReport, PeersReport, Report, SCHEMA, UnbanReport,
+};
 use crate::reactor::{Acceptor, PollWaker, Reactor, ReactorSettings};
 use crate::secure::credentials::Credentials;
 use crate::secure::door::Door;
@@ -62,6 +66,8 @@ pub struct Node {
     ended: Receiver<End>,
     id: ControllerId,
     about: Arc<About>,
+    /// What it runs with, as far as that can change.
+    config: Mutex<Config>,
     is_over: bool,
 }
 
@@ -133,6 +139,7 @@ impl Node {
             ended,
             id,
             about,
+            config: Mutex::new(config.clone()),
             is_over: false,
         };
         // From here on dropping the node ends whatever has been started.
@@ -191,6 +198,42 @@ impl Node {
         if asked.is_err() { failed } else { outcome.recv().unwrap_or(failed) }
     }
 
+    /// Keeps somebody out for so long: a node (by label, id or unique beginning of its id), an address or a range of
+    /// addresses. His connections are closed, others refused, and he is not dialled; it lasts over a restart.
+    /// [`Ban::DEFAULT`](crate::protocol::bans::Ban::DEFAULT) is for whoever has no better idea.
+    ///
+    /// # Errors
+    /// See [`AccessError`].
+    pub fn ban(&self, target: &str, span: Duration, reason: Option<&str>) -> Result<BanReport, AccessError> {
+        let report = access::ban(&self.registry, target, span, reason)?;
+        self.await_kept();
+        Ok(report)
+    }
+
+    /// Takes a ban back.
+    ///
+    /// # Errors
+    /// See [`AccessError`].
+    pub fn unban(&self, target: &str) -> Result<UnbanReport, AccessError> {
+        let report = access::unban(&self.registry, target)?;
+        self.await_kept();
+        Ok(report)
+    }
+
+    /// Who is kept out, as `kithd bans` prints it.
+    pub fn bans(&self) -> BansReport {
+        access::bans(&self.registry)
+    }
+
+    /// Takes over what can change while it runs (`network.allow`, `network.connect`), and says what cannot. Edges with
+    /// nodes that are allowed no more are closed.
+    ///
+    /// # Errors
+    /// The configuration contradicts itself; nothing has changed then.
+    pub fn reload(&self, config: &Config) -> Result<Reloaded, ConfigError> {
+        reload::reload(&self.registry, &mut self.config.lock(), config)
+    }
+
     /// Dumps a report to the log, and to the status file if there is one.
     pub fn dump(&self) {
         let _ = self.registry.lines().status.try_send(StatusCall::Dump);
@@ -215,6 +258,15 @@ impl Node {
     /// Ends as if killed: nobody is told, sockets just close. For tests and for those who must be quick.
     pub fn abort(mut self) {
         self.end();
+    }
+
+    fn await_kept(&self) {
+        let (kept, wait) = bounded(1);
+        access::once_kept(&self.registry, move || {
+            let _ = kept.send(());
+        });
+        // If the loop has ended, what was kept last was written then.
+        let _ = wait.recv();
     }
 
     fn start_loops(

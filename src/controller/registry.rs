@@ -59,6 +59,8 @@ pub enum StatusCall {
     Dump,
     /// There is something to keep over a restart.
     Save,
+    /// The same, and somebody waits until it is written or could not be.
+    SaveNow(Box<dyn FnOnce() + Send>),
     /// End, after a last save.
     Stop,
 }

@@ -164,6 +164,15 @@ impl Bans {
         (0..=width(ip)).rev().find_map(ban)
     }
 
+    /// The narrowest range that stands and holds all of this one.
+    pub fn around(&self, range: Prefix, now: Now) -> Option<Prefix> {
+        let ranges = self.iter(now).filter_map(|ban| match ban.target {
+            Target::Addresses(held) => held.holds_all(&range).then_some(held),
+            Target::Node(_) => None,
+        });
+        ranges.max_by_key(Prefix::bits)
+    }
+
     /// When the first of them ends.
     pub fn next_end(&self, now: Now) -> Option<Time> {
         let first = self.iter(now).map(|ban| ban.until_ms).min()?;

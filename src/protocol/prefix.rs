@@ -35,6 +35,16 @@ impl Prefix {
         self.bits <= width(ip) && Self::around(ip, self.bits) == *self
     }
 
+    /// True if all of the other's addresses are among them.
+    pub fn holds_all(&self, other: &Self) -> bool {
+        self.bits <= other.bits && self.ip.is_ipv4() == other.ip.is_ipv4() && Self::around(other.ip, self.bits) == *self
+    }
+
+    /// How many bits its addresses share.
+    pub fn bits(&self) -> u8 {
+        self.bits
+    }
+
     /// The range of that length, at most the address's [`width`], around an address in canonical form.
     pub fn around(ip: IpAddr, bits: u8) -> Self {
         let ip = match ip {

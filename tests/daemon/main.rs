@@ -11,6 +11,7 @@ mod patience;
 mod report;
 mod stranger;
 
+mod access;
 mod agreement;
 mod dialling;
 mod endurance;
