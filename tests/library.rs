@@ -1,7 +1,7 @@
 //! Nodes inside a program: many in one process, started and stopped, some of them without warning, none leaving a thread
 //! or a descriptor behind.
 //!
-//! Both tests count what the process holds, so they take turns.
+//! Most tests count what the process holds, so they take turns.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kithd::protocol::report::{NetworkReport, Status};
-use kithd::{Config, Node, Outcome};
+use kithd::{AccessError, Config, Node, Outcome, Reloaded};
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
@@ -208,4 +208,49 @@ fn what_cannot_start_says_why() {
     }
     drop(a);
     left_nothing(before);
+}
+
+#[test]
+fn a_program_keeps_out_whom_it_names_and_changes_the_list_while_it_runs() {
+    let _turn = TURNS.lock();
+    let home = tempfile::tempdir().unwrap();
+    let network = network_name();
+    let settings = config(&home, &network, "a");
+    let a = Node::start(settings.clone()).unwrap();
+    let mut of_b = config(&home, &network, "b");
+    of_b.network.connect = vec![a.addresses()[0].into()];
+    let b = Node::start(of_b).unwrap();
+    let linked = |wanted: bool| {
+        let rows = a.peers(false).peers;
+        let is = rows.iter().any(|row| row.state == "established" && row.id == Some(b.id().hex()));
+        if is == wanted { Ok(()) } else { Err(format!("{rows:?}")) }
+    };
+    until("there is an edge", || linked(true));
+
+    let report = a.ban("b", Duration::from_secs(3600), Some("a test")).unwrap();
+    assert_eq!((report.ban.id, report.ban.label.as_deref()), (Some(b.id().hex()), Some("b")));
+    let kept = fs::read_to_string(home.path().join("a/known.json")).unwrap();
+    assert!(kept.contains("a test"), "on disk before the call is over: {kept}");
+    until("there is none", || linked(false));
+    assert_eq!(a.bans().bans.len(), 1);
+    assert!(matches!(a.ban("nobody", Duration::from_secs(9), None), Err(AccessError::UnknownNode(_))));
+    assert!(matches!(a.ban("b", Duration::ZERO, None), Err(AccessError::Wrong(_))));
+    assert!(matches!(a.unban("10.0.0.7"), Err(AccessError::NotBanned(_))));
+    a.unban("b").unwrap();
+    until("there is an edge again", || linked(true));
+
+    let mut changed = settings.clone();
+    changed.network.allow = vec![a.id()];
+    changed.limits.max_nodes = 99;
+    let expected = Reloaded { applied: vec!["network.allow"], needs_restart: vec!["limits.max_nodes"] };
+    assert_eq!(a.reload(&changed), Ok(expected));
+    until("it is on the list no more", || linked(false));
+    changed.limits.max_nodes = 0;
+    changed.network.allow.clear();
+    assert!(a.reload(&changed).is_err());
+    let expected = Reloaded { applied: vec!["network.allow"], needs_restart: Vec::new() };
+    assert_eq!(a.reload(&settings), Ok(expected), "what was refused has changed nothing");
+    until("anybody may come in again", || linked(true));
+    b.shutdown();
+    a.shutdown();
 }

@@ -97,12 +97,12 @@ pub fn bans(registry: &Registry) -> BansReport {
 
 /// Calls `then` once what is to be kept has been written, or could not be, which the report then warns of.
 pub fn once_kept(registry: &Registry, then: impl FnOnce() + Send + 'static) {
-    match registry.lines().status.try_send(StatusCall::SaveNow(Box::new(then))) {
+    let asked = registry.lines().status.try_send(StatusCall::SaveNow(Box::new(then)));
+    if let Err(TrySendError::Full(StatusCall::SaveNow(then)) | TrySendError::Disconnected(StatusCall::SaveNow(then))) =
+        asked
+    {
         // It is written a little later, as any news.
-        Err(TrySendError::Full(StatusCall::SaveNow(then)) | TrySendError::Disconnected(StatusCall::SaveNow(then))) => {
-            then();
-        }
-        _ => {}
+        then();
     }
 }
 
