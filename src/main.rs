@@ -8,6 +8,7 @@ fn main() -> ExitCode {
     panic::set_hook(Box::new(|panic| {
         // One line, whatever the panic says; and not `eprintln!`, which panics when standard error is closed.
         let text = panic.to_string().replace('\n', " ");
+        let text = kithd::protocol::escape::escaped(&text);
         let thread = std::thread::current();
         let _ = writeln!(std::io::stderr(), "kithd: internal error in {}: {text}", thread.name().unwrap_or("a thread"));
     }));

@@ -219,7 +219,7 @@ fn a_failed_dial_is_a_negative_answer() {
 fn the_nodes_refusal_is_the_programs() {
     let refusal = r#"{"error":{"code":"unknown-node","exit":1,"message":"no node is called\ngamma\u001b[2J"}}"#;
     let (output, _) = FakeNode::answering(refusal, 1).asked(&["forget", "gamma"]);
-    assert_eq!(ended(&output), (1, "", "kithd: no node is called\\u{a}gamma\\u{1b}[2J\n"));
+    assert_eq!(ended(&output), (1, "", "kithd: no node is called\\ngamma\\u{1b}[2J\n"));
     let (output, _) = FakeNode::answering("what?", 1).asked(&["identity"]);
     assert_eq!(ended(&output).0, 70);
 }

@@ -10,11 +10,13 @@
 //!
 //! Verbs are the command line's, arguments its long flags in snake case, and `ok` holds what `--format json` prints.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
+
+use crate::protocol::escape::escaped_json;
 
 /// A call that has been understood. It serialises to the line that asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -128,22 +130,7 @@ impl Answer {
     /// Exactly one line, without its end: nothing in it breaks a line or turns its reader's screen about.
     pub fn line(&self) -> String {
         // Strings and numbers only: writing them to memory cannot fail.
-        let text = serde_json::to_string(self).unwrap_or_default();
-        if !text.contains(|c: char| c.is_control() || misleads(c)) {
-            return text;
-        }
-        text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
-            if c.is_ascii_control() && c != '\u{7f}' {
-                // JSON allows these only between its tokens.
-                line.push(' ');
-            } else if c.is_control() || misleads(c) {
-                // JSON allows these only inside strings. Writing to a String cannot fail, and all of them are below U+10000.
-                let _ = write!(line, "\\u{:04x}", u32::from(c));
-            } else {
-                line.push(c);
-            }
-            line
-        })
+        escaped_json(serde_json::to_string(self).unwrap_or_default())
     }
 }
 
@@ -193,12 +180,6 @@ impl fmt::Display for AdminError {
 }
 
 impl std::error::Error for AdminError {}
-
-/// True for what does not show but changes how its surroundings do: separators of lines, marks of direction, and
-/// characters without width. Text from other nodes must not rearrange a table or hide in it.
-pub fn misleads(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-}
 
 /// A line of a client before its verb is known.
 #[derive(Deserialize)]
@@ -366,7 +347,7 @@ mod tests {
                 Answer::Error(AdminError::negative(key.clone(), message.clone()))
             };
             let line = answer.line();
-            prop_assert!(!line.contains(|c: char| c.is_control() || misleads(c)), "{line:?}");
+            prop_assert!(!line.contains(|c: char| c.is_control() || crate::protocol::escape::misleads(c)), "{line:?}");
             match serde_json::from_str(&line).unwrap() {
                 Answer::Ok(raw) => {
                     let value: Value = serde_json::from_str(raw.get()).unwrap();

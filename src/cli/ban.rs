@@ -6,8 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Arg, ArgMatches, Command};
 
 use super::client_args::{self, FORMATS};
-use super::table::{Align, Cell, Table, printable, short, span};
+use super::table::{Align, Cell, Table, short, span};
 use crate::admin::api::Verb;
+use crate::protocol::escape::escaped;
 use crate::protocol::report::{BanReport, BanRow, BansReport, UnbanReport};
 use crate::protocol::time::from_rfc3339;
 
@@ -39,7 +40,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
             1 => "; 1 connection closes".to_owned(),
             several => format!("; {several} connections close"),
         };
-        format!("{} is banned until {}{closed}\n", who(&report.ban), printable(&report.ban.until))
+        format!("{} is banned until {}{closed}\n", who(&report.ban), escaped(&report.ban.until))
     });
     client_args::conclude(shown.map(|_| ExitCode::SUCCESS))
 }
@@ -101,7 +102,7 @@ fn who(ban: &BanRow) -> String {
         (None, Some(id), _) => format!("node {id}"),
         (_, None, address) => address.clone().unwrap_or_default(),
     };
-    printable(&name).into_owned()
+    escaped(&name).into_owned()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::admin::api::{AdminError, Verb};
 use crate::admin::client::Client;
 use crate::admin::socket;
 use crate::config::default_state_dir;
+use crate::protocol::escape::escaped_json;
 
 /// The forms of most verbs' output; the first is the default.
 pub const FORMATS: [&str; 2] = ["table", "json"];
@@ -94,7 +95,7 @@ pub fn show<T: DeserializeOwned>(
     let raw = Client::connect(&socket(matches))?.call(verb)?;
     if json(matches) {
         // Printed before it is understood: a script may know a newer node's fields better than this program.
-        terminal::say(&format!("{}\n", raw.get()))?;
+        terminal::say(&format!("{}\n", escaped_json(raw.get().to_owned())))?;
         return Ok(understood(&raw)?);
     }
     let report = understood(&raw)?;

@@ -9,6 +9,7 @@ use super::flags;
 use super::table::{Align, Cell, Table};
 use crate::config::{Loaded, keys};
 use crate::controller::node::network_keys;
+use crate::protocol::escape::{escaped, escaped_json};
 
 /// The verb and its flags.
 pub fn command() -> Command {
@@ -43,10 +44,10 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
                 return super::fail(super::NOT_STARTED, error);
             }
             let file = flags::config_file(matches).map(|path| path.display().to_string());
-            super::print(&format!("{}: ok\n", file.as_deref().unwrap_or("configuration")))
+            super::print(&format!("{}: ok\n", escaped(file.as_deref().unwrap_or("configuration"))))
         }
         _ if matches.get_one::<String>("format").is_some_and(|format| format == "json") => {
-            super::print(&format!("{:#}\n", as_json(&loaded)))
+            super::print(&pretty(&as_json(&loaded)))
         }
         _ => super::print(&as_table(&loaded)),
     }
@@ -72,4 +73,9 @@ fn as_json(loaded: &Loaded) -> Value {
         })
     };
     json!({ "schema": 1, "keys": keys().iter().map(row).collect::<Vec<_>>() })
+}
+
+/// Over several lines, none of which a value can break or turn about.
+fn pretty(json: &Value) -> String {
+    format!("{json:#}\n").split_inclusive('\n').map(|line| escaped_json(line.trim_end().to_owned()) + "\n").collect()
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 
 use super::client_args::{self, FORMATS, Failure};
-use super::table::{printable, short};
+use super::table::short;
 use super::terminal;
 use crate::admin::api::Verb;
+use crate::protocol::escape::escaped;
 use crate::protocol::reason::Reason;
 use crate::protocol::report::ConnectReport;
 
@@ -68,5 +69,5 @@ fn draw(report: &ConnectReport) -> Option<String> {
         (Some(label), Some(id)) => format!("{label} ({}) at ", short(id)),
         _ => String::new(),
     };
-    Some(format!("{}\n", printable(&format!("{how} to {node}{}", report.address))))
+    Some(format!("{}\n", escaped(&format!("{how} to {node}{}", report.address))))
 }

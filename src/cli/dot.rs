@@ -1,6 +1,7 @@
 //! `kithd network --format dot`: the network for Graphviz, as in `kithd network --format dot | dot -Tsvg`.
 
-use super::table::{printable, short};
+use super::table::short;
+use crate::protocol::escape::escaped;
 use crate::protocol::report::{NetworkReport, NodeRow, Status};
 
 /// A directed graph: an arrow from each tail to its head, nodes filled by status and known by their ids.
@@ -28,17 +29,17 @@ fn node(node: &NodeRow) -> String {
         Status::Left => "lightgrey",
     };
     // The line break is Graphviz' own escape and has to stay one.
-    let label = format!("{}\\n{}", escaped(&node.label), escaped(&node.address.to_string()));
+    let label = format!("{}\\n{}", quotable(&node.label), quotable(&node.address.to_string()));
     format!("  {} [label=\"{label}\", fillcolor={fill}];\n", quoted(&node.id))
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", escaped(text))
+    format!("\"{}\"", quotable(text))
 }
 
 /// Inside quotes only a quote ends the text; a backslash would begin an escape of the label's own language.
-fn escaped(text: &str) -> String {
-    printable(text).replace('\\', "\\\\").replace('"', "\\\"")
+fn quotable(text: &str) -> String {
+    escaped(text).replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 #[cfg(test)]
@@ -72,6 +73,6 @@ mod tests {
     #[test]
     fn no_text_leaves_its_quotes() {
         assert_eq!(quoted("a\"]; evil [b\\"), r#""a\"]; evil [b\\""#);
-        assert_eq!(quoted("line\n\u{202e}"), r#""line\\u{a}\\u{202e}""#);
+        assert_eq!(quoted("line\n\u{202e}"), r#""line\\n\\u{202e}""#);
     }
 }

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 
 use super::client_args::{self, FORMATS};
-use super::table::{printable, short};
+use super::table::short;
 use crate::admin::api::Verb;
+use crate::protocol::escape::escaped;
 use crate::protocol::report::IdentityReport;
 
 /// The verb's arguments.
@@ -20,7 +21,7 @@ pub fn command() -> Command {
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let node = matches.get_one::<String>("node").cloned().unwrap_or_default();
     let shown = client_args::show(matches, &Verb::Forget { node }, |node: &IdentityReport| {
-        format!("{} ({}) is forgotten\n", printable(&node.label), printable(short(&node.id)))
+        format!("{} ({}) is forgotten\n", escaped(&node.label), escaped(short(&node.id)))
     });
     client_args::conclude(shown.map(|_| ExitCode::SUCCESS))
 }

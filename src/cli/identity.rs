@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command};
 
 use super::client_args::{self, FORMATS};
-use super::table::printable;
 use crate::admin::api::Verb;
+use crate::protocol::escape::escaped;
 use crate::protocol::report::IdentityReport;
 
 /// The verb's arguments.
@@ -17,7 +17,7 @@ pub fn command() -> Command {
 /// Asks and prints.
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let shown = client_args::show(matches, &Verb::Identity, |node: &IdentityReport| {
-        format!("id     {}\nlabel  {}\n", printable(&node.id), printable(&node.label))
+        format!("id     {}\nlabel  {}\n", escaped(&node.id), escaped(&node.label))
     });
     client_args::conclude(shown.map(|_| ExitCode::SUCCESS))
 }

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command};
 
 use super::client_args::{self, FORMATS};
-use super::table::{printable, short};
+use super::table::short;
 use crate::admin::api::Verb;
+use crate::protocol::escape::escaped;
 use crate::protocol::report::IdentityReport;
 
 /// The verb's arguments.
@@ -18,7 +19,7 @@ pub fn command() -> Command {
 /// Asks and prints.
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let shown = client_args::show(matches, &Verb::Leave, |node: &IdentityReport| {
-        format!("{} ({}) leaves the network and ends\n", printable(&node.label), printable(short(&node.id)))
+        format!("{} ({}) leaves the network and ends\n", escaped(&node.label), escaped(short(&node.id)))
     });
     client_args::conclude(shown.map(|_| ExitCode::SUCCESS))
 }

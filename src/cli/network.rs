@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command};
 
 use super::client_args::{self, Failure};
-use super::table::{Align, Cell, Colour, Table, printable, short, span, width};
+use super::table::{Align, Cell, Colour, Table, short, span, width};
 use super::{dot, terminal};
 use crate::admin::api::Verb;
+use crate::protocol::escape::escaped;
 use crate::protocol::report::{AgreementReport, EdgeRow, NetworkReport, NodeRow, Status};
 
 /// Of a list of witnesses, a table's line names so many.
@@ -59,7 +60,7 @@ pub fn agreement(report: &AgreementReport, digest: &str) -> String {
         "{} of {} nodes agree on view {}, radius {}, within the last {}",
         report.agreeing,
         report.live,
-        printable(short(digest)),
+        escaped(short(digest)),
         report.radius,
         span(report.age_seconds)
     )
@@ -131,8 +132,8 @@ impl<'a> Names<'a> {
             *bearers.entry(&node.label).or_default() += 1;
         }
         let name = |node: &NodeRow| match bearers.get(node.label.as_str()) {
-            Some(1) => printable(&node.label).into_owned(),
-            _ => printable(&format!("{} ({})", node.label, short(&node.id))).into_owned(),
+            Some(1) => escaped(&node.label).into_owned(),
+            _ => escaped(&format!("{} ({})", node.label, short(&node.id))).into_owned(),
         };
         Self(nodes.iter().enumerate().map(|(place, node)| (node.id.as_str(), (place, name(node)))).collect())
     }
@@ -207,7 +208,7 @@ alpha  11111111  up       127.0.0.1:7100    1   0  this node
 beta   22222222  suspect  127.0.0.1:7101    1   0  missed by alpha
 gamma  33333333  down     127.0.0.1:7102    1   0  missed by alpha, beta, twin (55555555) and 1 more
 twin   44444444  left     127.0.0.1:7103    1   0
-twin   55555555  up       127.0.0.1:7104    1   0  never reached; rack=a \"b\" \\u{202e}\\u{a}
+twin   55555555  up       127.0.0.1:7104    1   0  never reached; rack=a \"b\" \\u{202e}\\n
 
 alpha           → beta
 beta            → alpha, twin (55555555)

@@ -15,6 +15,7 @@ use simplelog::{ConfigBuilder, LevelFilter, ThreadLogMode, WriteLogger};
 
 use super::{INTERNAL, NOT_STARTED, USAGE, descriptors, fail, flags, terminal};
 use crate::config::{Config, Log};
+use crate::protocol::escape::escaped;
 use crate::{End, Node};
 
 /// The signals thread passes signals on, and reads the configuration anew, for which its parser wants some room.
@@ -75,7 +76,7 @@ fn say_ready(node: &Node, config: &Config) -> io::Result<()> {
         identity.id,
         identity.label,
         listen.join(","),
-        socket.display()
+        escaped(&socket.display().to_string())
     ))
 }
 
@@ -208,11 +209,37 @@ fn start_log(log: &Log) -> Result<LogFile, String> {
         .set_location_level(LevelFilter::Off)
         .add_filter_allow_str("kithd")
         .build();
-    // A second logger in one process: the first one stays. The level is held by the facade, where it can change.
-    if WriteLogger::init(LevelFilter::Trace, config, writer.clone()).is_ok() {
+    // The level is held by the facade, where it can change.
+    let inner = WriteLogger::new(LevelFilter::Trace, config, writer.clone());
+    // A second logger in one process: the first one stays.
+    if log::set_boxed_logger(Box::new(OneLine { inner })).is_ok() {
         log::set_max_level(log.level);
     }
     Ok(writer)
+}
+
+/// One event, one line: what a remote or a file put into it cannot begin another, nor repaint the terminal.
+struct OneLine {
+    inner: Box<WriteLogger<LogFile>>,
+}
+
+impl log::Log for OneLine {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        self.inner.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let text = record.args().to_string();
+            let mut line = log::Record::builder();
+            line.metadata(record.metadata().clone()).module_path(record.module_path());
+            self.inner.log(&line.args(format_args!("{}", escaped(&text))).build());
+        }
+    }
+
+    fn flush(&self) {
+        log::Log::flush(&*self.inner);
+    }
 }
 
 fn open(path: &Path) -> io::Result<File> {

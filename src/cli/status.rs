@@ -13,10 +13,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::client_args::{self, FORMATS, Failure};
-use super::table::{millis, printable, short, size, span};
+use super::table::{millis, short, size, span};
 use super::{network, terminal};
 use crate::admin::api::{AdminError, Verb};
 use crate::admin::client::Client;
+use crate::protocol::escape::escaped;
 use crate::protocol::reason::Reason;
 use crate::protocol::report::Report;
 
@@ -136,7 +137,7 @@ struct Page(String);
 
 impl Page {
     fn line(&mut self, name: &str, text: &str) {
-        self.0 += &format!("{name:<9}  {}\n", printable(text));
+        self.0 += &format!("{name:<9}  {}\n", escaped(text));
     }
 
     fn line_unless_empty(&mut self, name: &str, text: &str) {

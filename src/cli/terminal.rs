@@ -3,7 +3,7 @@
 use std::env;
 use std::io::{self, IsTerminal, Write};
 
-use super::table::printable;
+use crate::protocol::escape::escaped;
 
 /// Writes data to standard output, at once and whole.
 pub fn say(text: &str) -> io::Result<()> {
@@ -14,7 +14,7 @@ pub fn say(text: &str) -> io::Result<()> {
 
 /// Writes one line to standard error. If that is closed there is nobody left to tell.
 pub fn complain(message: &str) {
-    let _ = writeln!(io::stderr(), "kithd: {}", printable(message));
+    let _ = writeln!(io::stderr(), "kithd: {}", escaped(message));
 }
 
 /// True if a person looks at standard output.

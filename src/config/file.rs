@@ -10,7 +10,8 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::field::Shape;
 use super::keys::{self, Key};
-use super::load::{ConfigError, Origin, Setting, Word, printable, shortened};
+use super::load::{ConfigError, Origin, Setting, Word, shortened};
+use crate::protocol::escape::escaped;
 
 /// The longest file in bytes: several times the documented one. A wrong path (a disk, say) is noticed before it fills
 /// the memory.
@@ -20,7 +21,7 @@ type Entry<'a> = (&'a Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>);
 
 /// Reads a file: what it says, in its order.
 pub(super) fn read(path: &Path) -> Result<Vec<Setting>, ConfigError> {
-    let name = printable(&path.display().to_string());
+    let name = escaped(&path.display().to_string()).into_owned();
     let bytes = contents(path).map_err(|error| ConfigError::new(&name, explain(&error)))?;
     if bytes.len() as u64 > LONGEST {
         let message = format!("is longer than {} KiB; is it a configuration file?", LONGEST >> 10);

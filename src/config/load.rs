@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::keys::{self, Key};
 use super::{Config, contradictions, file};
+use crate::protocol::escape::escaped;
 
 /// A configuration, and where each of its values was said.
 #[derive(Clone, Debug)]
@@ -77,7 +78,7 @@ pub struct ConfigError(String);
 impl ConfigError {
     /// Joins the place and what is wrong there. Both may hold others' bytes: what is not printable is escaped.
     pub(super) fn new(place: impl fmt::Display, message: impl fmt::Display) -> Self {
-        Self(printable(&format!("{place}: {message}")))
+        Self(escaped(&format!("{place}: {message}")).into_owned())
     }
 }
 
@@ -196,15 +197,4 @@ pub(super) fn shortened(text: &str) -> String {
         None if text.is_empty() => "\"\"".to_owned(),
         None => text.to_owned(),
     }
-}
-
-/// The text with everything escaped that a terminal might obey or not show; quotes and the like stay readable.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut line, c| {
-        match c {
-            '"' | '\'' | '\\' => line.push(c),
-            _ => line.extend(c.escape_debug()),
-        }
-        line
-    })
 }

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::registry::{Registry, StatusCall};
 use super::state_dir::{StateDir, replace};
+use crate::protocol::escape::escaped_json;
 use crate::protocol::report::{HeartbeatCounts, Memory, PeersReport, Report, RequestCounts, SCHEMA, Traffic};
 
 /// From the first change to its writing: a network that forms changes a hundred times in this time.
@@ -136,17 +137,16 @@ impl MonitorStatus {
             report.peers.incoming,
         );
         let Some(file) = self.file.clone() else { return };
-        let written = serde_json::to_vec(&report).map_err(std::io::Error::from).and_then(|mut text| {
-            text.push(b'\n');
-            replace(&file, &text)
-        });
+        let written = serde_json::to_string(&report)
+            .map_err(std::io::Error::from)
+            .and_then(|text| replace(&file, (escaped_json(text) + "\n").as_bytes()));
         let problem = written.err().map(|error| format!("status file {} cannot be written: {error}", file.display()));
         self.complain("status-file", problem);
     }
 
     fn dump_to_log(&mut self) {
         match serde_json::to_string(&self.report()) {
-            Ok(text) => log::info!("report: {text}"),
+            Ok(text) => log::info!("report: {}", escaped_json(text)),
             Err(error) => log::error!("the report cannot be written: {error}"),
         }
     }

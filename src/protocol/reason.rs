@@ -96,6 +96,18 @@ pub enum Reason {
     IdentityMismatch,
     /// The link was made with a network key that is no longer in use.
     OldKey,
+    /// Too many connections in a short time from one network.
+    TooFast,
+    /// Every place is taken, and the network this one comes from holds the most.
+    Evicted,
+    /// A record older than the one that is held.
+    Stale,
+    /// A record issued so long ago that the network has forgotten what it said.
+    Expired,
+    /// Two records of one node and version with different content.
+    Equivocation,
+    /// The node broke the protocol too often lately, and is not heard for some minutes.
+    Misbehaved,
 }
 
 impl Reason {
