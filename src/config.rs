@@ -266,10 +266,21 @@ pub struct Limits {
     /// Accepted connections that have not yet shown who they are. Lower bounds what strangers can hold; higher lets
     /// more honest nodes in at once, after a power cut say. Bound: 1 to 65,535.
     pub max_pending: usize,
-    /// The same from one network (/24 or /64), once half of `max_pending` is in use; loopback is exempt. Lower keeps
-    /// one attacker from shutting all others out; higher admits many nodes behind one address. Bound: 1 to 65,535, at
-    /// most `max_pending`.
+    /// The same from one network (/24 or /64), once half of `max_pending` is in use: one more, and the oldest of that
+    /// network goes. Lower keeps one attacker from shutting all others out; higher admits many nodes behind one
+    /// address. Bound: 1 to 65,535, at most `max_pending`.
     pub max_pending_per_prefix: usize,
+    /// New connections a second from one network (/24 or /64), once `connections_burst` is used up; more are closed
+    /// before a thread or a key is spent on them. A handshake costs this node about half a millisecond: lower spends
+    /// less on a flood, higher serves more restless clients behind one address. Bound: 1 to 100,000.
+    pub connections_per_prefix: usize,
+    /// How many may come at once before that rate counts. 256 lets every host of a /24 in after a power cut; lower
+    /// stops a flood sooner. Bound: 1 to 100,000.
+    pub connections_burst: usize,
+    /// Whether connections from this machine are exempt from what is counted by network. They share one address, so
+    /// with `false` many nodes on one machine, as in a test, get into each other's way; with `true` a program on it can
+    /// keep strangers out. Bound: true or false.
+    pub exempt_loopback: bool,
     /// From accepted to known, in all, so that a slow drip does not prolong it. Shorter frees places sooner; longer
     /// admits the slow. Bound: 100ms to 2m.
     pub handshake_timeout: Duration,
@@ -279,6 +290,10 @@ pub struct Limits {
     /// The same for all peers together; over it what comes is refused. Lower bounds memory, higher lets many peers
     /// stall at once. Bound: 64KiB to 2GiB.
     pub max_queued_total: usize,
+    /// What all queues together may take. The two bounds above hold for a budget of 64MiB and follow it in proportion: with
+    /// half the budget each is half as large, though none is below 64KiB. Lower for small machines, higher where many
+    /// peers stall and memory is there. Bound: 4MiB to 2GiB.
+    pub memory_budget: usize,
     /// From a message's first frame to its last. Shorter frees the memory of senders who never finish; longer admits
     /// large messages over thin lines. Bound: 100ms to 10m.
     pub frame_timeout: Duration,
@@ -299,6 +314,28 @@ pub struct Limits {
     pub max_admin_clients: usize,
 }
 
+impl Limits {
+    /// The budget for which the bounds on queues are stated.
+    const USUAL_BUDGET: usize = 64 << 20;
+    /// Below this a queue does not hold one message.
+    const LEAST_QUEUE: usize = 64 << 10;
+
+    /// [`Limits::max_queued`] as the budget has it.
+    pub fn queued(&self) -> usize {
+        self.within_budget(self.max_queued)
+    }
+
+    /// [`Limits::max_queued_total`] as the budget has it.
+    pub fn queued_total(&self) -> usize {
+        self.within_budget(self.max_queued_total)
+    }
+
+    fn within_budget(&self, bytes: usize) -> usize {
+        let scaled = bytes as u128 * self.memory_budget as u128 / Self::USUAL_BUDGET as u128;
+        usize::try_from(scaled).unwrap_or(usize::MAX).max(Self::LEAST_QUEUE)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -306,9 +343,13 @@ impl Default for Limits {
             max_incoming: 1024,
             max_pending: 128,
             max_pending_per_prefix: 8,
+            connections_per_prefix: 32,
+            connections_burst: 256,
+            exempt_loopback: true,
             handshake_timeout: Duration::from_secs(5),
             max_queued: 2 << 20,
             max_queued_total: 64 << 20,
+            memory_budget: Self::USUAL_BUDGET,
             frame_timeout: Duration::from_secs(30),
             max_nodes: 16_384,
             max_addresses: 4096,
@@ -338,6 +379,16 @@ impl Default for Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_budget_scales_every_queue() {
+        let with = |memory_budget| Limits { memory_budget, ..Limits::default() };
+        let both = |limits: Limits| (limits.queued(), limits.queued_total());
+        assert_eq!(both(Limits::default()), (2 << 20, 64 << 20));
+        assert_eq!(both(with(16 << 20)), (512 << 10, 16 << 20));
+        assert_eq!(both(with(2 << 30)), (64 << 20, 2 << 30));
+        assert_eq!(both(Limits { max_queued: 64 << 10, ..with(4 << 20) }), (64 << 10, 4 << 20));
+    }
 
     #[test]
     fn state_lives_where_the_desktop_specification_says() {

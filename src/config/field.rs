@@ -34,6 +34,7 @@ pub(super) enum Field {
     Time(At<Duration>, Duration, Duration),
     Count(At<usize>, usize, usize),
     Size(At<usize>, usize, usize),
+    Switch(At<bool>),
 }
 
 /// The form of a value in the file.
@@ -42,6 +43,8 @@ pub(super) enum Shape {
     Text,
     /// A whole number, never in quotes.
     Number,
+    /// `true` or `false`, never in quotes.
+    Switch,
     /// A whole number, or one with a unit in quotes.
     Size,
     /// Texts.
@@ -75,6 +78,7 @@ impl Field {
             Self::Hosts(at) => *at(config) = each(words, Network::CONNECT_MAX, str::parse)?,
             Self::Ids(at) => *at(config) = each(words, Network::ALLOW_MAX, id)?,
             Self::Tags(at) => *at(config) = tags(words)?,
+            Self::Switch(at) => *at(config) = one(words, |word| word.parse().map_err(|_| self.expected().to_owned()))?,
             Self::Time(at, least, most) => *at(config) = one(words, |word| self.time(word, least, most))?,
             Self::Count(at, least, most) | Self::Size(at, least, most) => {
                 *at(config) = one(words, |word| self.number(word, least, most))?;
@@ -103,6 +107,7 @@ impl Field {
             Self::Time(at, ..) => vec![duration::text(*at(config))],
             Self::Count(at, ..) => vec![at(config).to_string()],
             Self::Size(at, ..) => vec![size::text(*at(config))],
+            Self::Switch(at) => vec![at(config).to_string()],
         }
     }
 
@@ -110,6 +115,7 @@ impl Field {
     pub(super) fn json(self, config: &Config) -> Value {
         match self {
             Self::Count(at, ..) | Self::Size(at, ..) => json!(*at(&mut config.clone())),
+            Self::Switch(at) => json!(*at(&mut config.clone())),
             Self::Tags(at) => json!(at(&mut config.clone())),
             Self::Addresses(_) | Self::Hosts(_) | Self::Ids(_) => json!(self.words(config)),
             _ => self.words(config).pop().map_or(Value::Null, Value::String),
@@ -130,6 +136,7 @@ impl Field {
         match self {
             Self::Count(..) => Shape::Number,
             Self::Size(..) => Shape::Size,
+            Self::Switch(_) => Shape::Switch,
             Self::Addresses(_) | Self::Hosts(_) | Self::Ids(_) => Shape::List,
             Self::Tags(_) => Shape::Table,
             _ => Shape::Text,
@@ -149,6 +156,7 @@ impl Field {
             Self::Time(..) => "DURATION",
             Self::Count(..) => "NUMBER",
             Self::Size(..) => "SIZE",
+            Self::Switch(_) => "TRUE|FALSE",
         }
     }
 
@@ -165,6 +173,7 @@ impl Field {
             Self::Tags(_) => r#"must be a table of texts, as in { role = "web" }"#,
             Self::Time(..) => r#"must be a duration in quotes, as in "500ms""#,
             Self::Count(..) => "must be a whole number, as in 64",
+            Self::Switch(_) => "must be true or false, without quotes",
             Self::Size(..) => r#"must be a whole number of bytes or a size in quotes, as in "2MiB""#,
         }
     }

@@ -141,6 +141,7 @@ impl Source<'_> {
                 };
                 Ok(Word { text, place })
             }
+            (Shape::Switch, DeValue::Boolean(on)) => Ok(Word { text: on.to_string(), place }),
             _ => Err(ConfigError::new(place, key.expected())),
         }
     }

@@ -214,7 +214,7 @@ fn discovery() -> Vec<Key> {
 }
 
 fn limits() -> Vec<Key> {
-    use Field::{Count, Size, Time};
+    use Field::{Count, Size, Switch, Time};
     const PEERS: usize = 65_535;
     const ENTRIES: usize = 1 << 20;
     const KIB: usize = 1 << 10;
@@ -228,12 +228,20 @@ fn limits() -> Vec<Key> {
             .help("Most accepted ones not yet known"),
         Key::new("limits.max_pending_per_prefix", Count(|c| &mut c.limits.max_pending_per_prefix, 1, PEERS))
             .help("The same, from one /24 or /64"),
+        Key::new("limits.connections_per_prefix", Count(|c| &mut c.limits.connections_per_prefix, 1, 100_000))
+            .help("New connections a second from one /24 or /64"),
+        Key::new("limits.connections_burst", Count(|c| &mut c.limits.connections_burst, 1, 100_000))
+            .help("How many may come at once before that rate counts"),
+        Key::new("limits.exempt_loopback", Switch(|c| &mut c.limits.exempt_loopback))
+            .help("Whether loopback is exempt from limits per /24"),
         Key::new("limits.handshake_timeout", Time(|c| &mut c.limits.handshake_timeout, 100 * MS, 2 * MINUTE))
             .help("How long a handshake may take in all"),
         Key::new("limits.max_queued", Size(|c| &mut c.limits.max_queued, 64 * KIB, GIB))
             .help("Most bytes waiting for one peer"),
         Key::new("limits.max_queued_total", Size(|c| &mut c.limits.max_queued_total, 64 * KIB, 2 * GIB))
             .help("Most bytes waiting for all peers"),
+        Key::new("limits.memory_budget", Size(|c| &mut c.limits.memory_budget, 4 << 20, 2 * GIB))
+            .help("What all queues may take; the bounds above follow it"),
         Key::new("limits.frame_timeout", Time(|c| &mut c.limits.frame_timeout, 100 * MS, 10 * MINUTE))
             .help("How long a message may take to arrive"),
         Key::new("limits.max_nodes", Count(|c| &mut c.limits.max_nodes, 2, ENTRIES)).help("Most nodes in the view"),
@@ -295,7 +303,8 @@ mod tests {
             Field::Tags(_) => "role=web",
             Field::Time(..) => "7s",
             Field::Count(..) => "100",
-            Field::Size(..) => "1MiB",
+            Field::Size(..) => "5MiB",
+            Field::Switch(_) => "false",
         };
         for key in keys() {
             let mut config = Config::default();

@@ -23,7 +23,7 @@ pub fn run(registry: &Arc<Registry>, mut acceptor: Acceptor) {
         match accepted {
             Accepted::Connection(stream, from) => {
                 exhausted = false;
-                match registry.think(|node, now, _| node.accepted(now, from)) {
+                match registry.think(|node, now, actions| node.accepted(now, from, actions)) {
                     Ok(peer) => registry.start_peer(peer, Side::Head, Some(stream), Command::Accept),
                     Err(reason) => log::debug!("a connection from {from} is refused: {reason}"),
                 }

@@ -24,6 +24,7 @@ use crate::config::{Config, ConfigError};
 use crate::peer::Budget;
 use crate::peer::main_loop::{Checked, Surroundings};
 use crate::protocol::address::HostPort;
+use crate::protocol::bucket::Rate;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::node::{Input, Node as Thinking, Notice, Outcome, Settings};
 use crate::protocol::peer_state::PeerTimes;
@@ -121,8 +122,8 @@ impl Node {
             keys: Arc::new(KeyRing::new(keys)),
             seen: Arc::new(Recent::new(MAX_SEEN)),
             claim: Arc::new(Mutex::new(thinking.claim(clock.now()))),
-            budget: Arc::new(Budget::new(config.limits.max_queued_total)),
-            max_queued: config.limits.max_queued,
+            budget: Arc::new(Budget::new(config.limits.queued_total())),
+            max_queued: config.limits.queued(),
             times: times(&config),
             wakeups,
             answered: Arc::default(),
@@ -394,7 +395,7 @@ fn about(config: &Config, listen: Vec<SocketAddr>) -> Result<About, StartError> 
         network: config.network.name.to_string(),
         advertise: config.listen.advertise.or_else(|| advertised(first)).ok_or(StartError::NoAddress(first))?,
         listen,
-        budget: config.limits.max_queued_total as u64,
+        budget: config.limits.queued_total() as u64,
     })
 }
 
@@ -424,6 +425,11 @@ fn times(config: &Config) -> PeerTimes {
     }
 }
 
+/// What the configuration's bounds have kept far below the largest.
+fn narrow(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 fn settings(config: &Config, advertise: SocketAddr) -> Settings {
     let (discovery, limits) = (&config.discovery, &config.limits);
     Settings {
@@ -445,6 +451,8 @@ fn settings(config: &Config, advertise: SocketAddr) -> Settings {
         refute_window: discovery.refute_window,
         max_outgoing: limits.max_outgoing,
         max_incoming: limits.max_incoming,
+        admission: Rate { per_second: narrow(limits.connections_per_prefix), burst: narrow(limits.connections_burst) },
+        exempt_loopback: limits.exempt_loopback,
         max_pending: limits.max_pending,
         max_pending_per_prefix: limits.max_pending_per_prefix,
         max_nodes: limits.max_nodes,

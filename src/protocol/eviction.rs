@@ -12,6 +12,7 @@
 //! The newcomer is counted as the youngest of its own network. Is that the largest, it is the one that does not get in:
 //! so nobody is sent away for somebody just like him, and places do not go round in a circle.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -50,6 +51,19 @@ pub fn select(candidates: &[Candidate], from: IpAddr) -> Option<PeerId> {
     // Numbers rise with time, so the greater one is the younger where moments are equal.
     let victim = others.max_by_key(|one| (size(one.ip), Neighbourhood::of(one.ip), one.since, one.peer))?;
     (size(victim.ip) > size(from)).then_some(victim.peer)
+}
+
+/// Which stranger goes in favour of a newcomer: the oldest of the network that has the most of them, the newcomer counted.
+/// So a flood pays for itself, and whoever comes alone from elsewhere has the time to say who he is. `pending` is in the
+/// order of arrival.
+pub fn oldest_of_largest(pending: &[(PeerId, Neighbourhood)], newcomer: Neighbourhood) -> Option<PeerId> {
+    let mut groups: BTreeMap<Neighbourhood, (usize, PeerId)> = BTreeMap::new();
+    for (peer, prefix) in pending {
+        groups.entry(*prefix).or_insert((0, *peer)).0 += 1;
+    }
+    groups.entry(newcomer).and_modify(|(count, _)| *count += 1);
+    // Among equals the one that has waited longest.
+    groups.into_values().max_by_key(|(count, oldest)| (*count, Reverse(*oldest))).map(|(_, oldest)| oldest)
 }
 
 fn kept(candidates: &[Candidate]) -> BTreeSet<PeerId> {
@@ -131,6 +145,18 @@ mod tests {
             prop_assert!(victim.0 >= 1000, "{victim} is honest");
             prop_assert_eq!(select(&all, IpAddr::from([10, 0, 1, 250])), None, "and lets no more of itself in");
         }
+    }
+
+    #[test]
+    fn a_flood_of_strangers_pays_for_itself() {
+        let network = |number: u8| Neighbourhood::of(IpAddr::from([10, 0, number, 1]));
+        let pending: Vec<_> = (0..10).map(|n| (PeerId(n), network(if n % 5 == 0 { n as u8 } else { 99 }))).collect();
+        assert_eq!(oldest_of_largest(&pending, network(50)), Some(PeerId(1)));
+        assert_eq!(oldest_of_largest(&pending, network(99)), Some(PeerId(1)));
+        let alone: Vec<_> = (0..10).map(|n| (PeerId(n), network(n as u8))).collect();
+        assert_eq!(oldest_of_largest(&alone, network(50)), Some(PeerId(0)));
+        assert_eq!(oldest_of_largest(&alone, network(7)), Some(PeerId(7)));
+        assert_eq!(oldest_of_largest(&[], network(1)), None);
     }
 
     #[test]

@@ -115,7 +115,11 @@ impl Process {
 
     /// A connection has come in; which peer it became, if it was let in.
     pub(super) fn accepted(&mut self, now: Now, from: SocketAddr) -> (Result<PeerId, Reason>, Vec<Effect>) {
-        let accepted = self.node.accepted(now, from);
+        let mut actions = Vec::new();
+        let accepted = self.node.accepted(now, from, &mut actions);
+        for action in actions {
+            self.act(now, action);
+        }
         if let Ok(peer) = accepted {
             self.add_end(peer, Side::Head);
             self.feed(now, peer, peer_state::Input::Command(Command::Accept));

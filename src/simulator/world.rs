@@ -11,6 +11,7 @@ use super::links::Links;
 use super::process::Process;
 use super::traffic::{Connection, Event};
 use crate::protocol::address::HostPort;
+use crate::protocol::bucket::Rate;
 use crate::protocol::hash::{Hash, hash_parts};
 use crate::protocol::identity::{ControllerId, Label, PeerId};
 use crate::protocol::node::{Memory, Settings};
@@ -261,6 +262,8 @@ fn settings(number: usize, connect: Vec<HostPort>) -> Settings {
         refute_window: ms(2000),
         max_outgoing: 64,
         max_incoming: 1024,
+        admission: Rate { per_second: 32, burst: 256 },
+        exempt_loopback: true,
         max_pending: 128,
         max_pending_per_prefix: 8,
         max_nodes: 16_384,

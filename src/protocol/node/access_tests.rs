@@ -43,7 +43,7 @@ fn dials(node: &mut Node, now: Now) -> Vec<(PeerId, SocketAddr)> {
 }
 
 fn hello(node: &mut Node, now: Now, id: ControllerId, from: SocketAddr) -> (PeerId, Actions) {
-    let peer = node.accepted(now, from).expect("room");
+    let peer = node.accepted(now, from, &mut Vec::new()).expect("room");
     let (record, dialled) = (record(id, 1, 1), address(1));
     let hello = PeerEvent::Hello { record, clock_ms: now.wall_ms, purpose: Purpose::Overlay, dialled };
     let actions = told(node, now, peer, hello);
@@ -81,12 +81,12 @@ fn a_banned_address_is_refused_before_anything_else_and_not_dialled() {
     let mut settings = settings(1);
     settings.max_pending = 1;
     let mut node = Node::new(settings, Box::new(Key(1)), &Memory::default(), 1, at(0));
-    let unknown = node.accepted(at(1), address(9)).expect("room");
+    let unknown = node.accepted(at(1), address(9), &mut Vec::new()).expect("room");
     let (closed, _) = ban(&mut node, at(2), range("10.0.0.0/24"), at(100_000));
     assert_eq!(closed, [unknown], "nobody knows who it is, and it goes");
-    assert_eq!(node.accepted(at(3), address(9)), Err(Reason::Banned), "not too-many-pending");
+    assert_eq!(node.accepted(at(3), address(9), &mut Vec::new()), Err(Reason::Banned), "not too-many-pending");
     let mapped = "[::ffff:10.0.0.9]:7100".parse().expect("an address");
-    assert_eq!(node.accepted(at(3), mapped), Err(Reason::Banned));
+    assert_eq!(node.accepted(at(3), mapped, &mut Vec::new()), Err(Reason::Banned));
     assert_eq!(node.refused().get(&Reason::Banned), Some(&2));
 
     let mut actions = Vec::new();

@@ -1,6 +1,6 @@
 //! Who may become a peer, and what it means when one is gone.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,19 +22,6 @@ use crate::protocol::time::Now;
 const MAX_CLOCK_SKEW_MS: u64 = 30 * 60 * 1000;
 
 impl Node {
-    /// A connection was accepted from this address.
-    ///
-    /// # Errors
-    /// The ban of the address, or the bound that it would exceed; it is counted.
-    pub fn accepted(&mut self, now: Now, address: SocketAddr) -> Result<PeerId, Reason> {
-        if let Err(reason) = self.may_connect(now, address.ip()).and_then(|()| self.has_room(address)) {
-            self.count_refused(reason);
-            return Err(reason);
-        }
-        let link = Link::new(Direction::Incoming, Purpose::Overlay, address, now.mono);
-        Ok(self.add_link(link))
-    }
-
     /// A peer could not be started: it is gone before it was there.
     pub fn not_started(&mut self, now: Now, peer: PeerId, actions: &mut Actions) {
         self.closed(now, peer, Reason::Internal, false, actions);
@@ -45,21 +32,6 @@ impl Node {
         self.next_peer += 1;
         self.links.insert(peer, link);
         peer
-    }
-
-    fn has_room(&self, address: SocketAddr) -> Result<(), Reason> {
-        let incoming = || self.links.values().filter(|link| link.direction == Direction::Incoming);
-        let pending = incoming().filter(|link| link.phase != Phase::Established);
-        let same = pending.clone().filter(|link| prefix(link.address.ip()) == prefix(address.ip())).count();
-        let pending = pending.count();
-        let crowded = pending * 2 >= self.settings.max_pending && !address.ip().to_canonical().is_loopback();
-        if pending >= self.settings.max_pending || crowded && same >= self.settings.max_pending_per_prefix {
-            return Err(Reason::TooManyPending);
-        }
-        if incoming().filter(|link| link.phase == Phase::Established).count() >= self.settings.max_incoming {
-            return Err(Reason::TooManyPeers);
-        }
-        Ok(())
     }
 
     #[allow(clippy::too_many_arguments, reason = "the fields of one message")]
@@ -93,6 +65,9 @@ impl Node {
             let hints = fitting(&record, self.hints(id).into_vec());
             let busy = HeadMessage::Busy { record, hints };
             return actions.push(Action::Command(peer, Command::Answer(busy)));
+        }
+        if let Err(reason) = self.claim_place(peer, id, actions) {
+            return actions.push(Action::Command(peer, Command::Answer(HeadMessage::Goodbye(reason))));
         }
         let welcome = HeadMessage::Welcome { record: self.record.shared(), clock_ms: now.wall_ms };
         actions.push(Action::Command(peer, Command::Answer(welcome)));
@@ -357,7 +332,7 @@ impl Node {
 
 impl Reason {
     /// True for what a head refuses a tail for, or a bound that was hit: counted in `refused`.
-    fn is_refusal(self) -> bool {
+    pub fn is_refusal(self) -> bool {
         matches!(
             self,
             Self::HandshakeTimeout
@@ -373,6 +348,11 @@ impl Reason {
                 | Self::FrameTimeout
                 | Self::EofInFrame
                 | Self::Internal
+                | Self::TooManyPending
+                | Self::TooManyPeers
+                | Self::Evicted
+                | Self::Misbehaved
+                | Self::Stale
         )
     }
 }
@@ -387,14 +367,4 @@ pub(super) fn fitting(record: &Arc<Record>, hints: Vec<SocketAddr>) -> List<Sock
         rest.is_some()
     };
     hints.into_iter().take_while(fits).collect()
-}
-
-/// The part of an address that one owner usually holds: /24 or /64.
-fn prefix(ip: IpAddr) -> [u8; 8] {
-    let mut prefix = [0; 8];
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => prefix[..3].copy_from_slice(&ip.octets()[..3]),
-        IpAddr::V6(ip) => prefix.copy_from_slice(&ip.octets()[..8]),
-    }
-    prefix
 }

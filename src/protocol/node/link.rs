@@ -61,6 +61,8 @@ pub struct Link {
     pub(super) target: Option<HostPort>,
     pub(super) pinned: bool,
     pub(super) ticket: Option<Ticket>,
+    /// Told to close, and not yet gone.
+    pub(super) dismissed: bool,
     pub(super) silent: bool,
     pub(super) watches: u8,
     pub(super) pushes: u8,
@@ -101,6 +103,7 @@ impl Link {
             target: None,
             pinned: false,
             ticket: None,
+            dismissed: false,
             silent: false,
             watches: 0,
             pushes: 0,

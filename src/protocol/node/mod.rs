@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   access      who is kept out: bans, the allow-list                   Accepted, Hello, Welcome
-//!   admission   who may become a peer, and what a closed one means      Accepted, Hello, Welcome, Closed
+//!   admission   who may become a peer, and what a closed one means      Hello, Welcome, Closed
 //!   gossip      news in and out, comparing views                        Push, News, Sync, Differences
+//!   places      who gets one of a bounded number                       Accepted, Hello
 //!   idle        whom to dial now                                        the tick of "monitor idle"
 //!   rounds      records, verdicts, flushes that are due                 the tick of "network discovery"
 //!   reporting   copies for the user
@@ -18,6 +19,7 @@ mod admission;
 mod gossip;
 mod idle;
 mod link;
+mod places;
 mod reporting;
 mod rounds;
 mod settings;
@@ -28,6 +30,7 @@ use std::time::Duration;
 
 use super::address::HostPort;
 use super::address_book::{AddressBook, KnownAddress};
+use super::admission_rate::AdmissionRate;
 use super::bans::Bans;
 use super::discovery::agreement::{Agreement, Claim, Shown};
 use super::discovery::detector::Detector;
@@ -140,6 +143,7 @@ pub struct Node {
     links: BTreeMap<PeerId, Link>,
     closed: VecDeque<ClosedPeer>,
     next_peer: u64,
+    admission_rate: AdmissionRate,
     book: AddressBook,
     bans: Bans,
     allowed: BTreeSet<ControllerId>,
@@ -202,6 +206,7 @@ impl Node {
             links: BTreeMap::new(),
             closed: VecDeque::new(),
             next_peer: 1,
+            admission_rate: AdmissionRate::new(settings.admission),
             book,
             bans: Bans::new(settings.max_bans),
             allowed: settings.allow.iter().copied().collect(),

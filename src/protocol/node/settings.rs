@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::address::HostPort;
 use crate::protocol::address_book::KnownAddress;
+use crate::protocol::bucket::Rate;
 use crate::protocol::identity::{ControllerId, Label};
 use crate::protocol::peer_state::PeerTimes;
 use crate::protocol::record::NetworkId;
@@ -52,9 +53,13 @@ pub struct Settings {
     pub max_outgoing: usize,
     /// Bound on established incoming connections.
     pub max_incoming: usize,
+    /// How fast connections may come from one /24 or /64.
+    pub admission: Rate,
+    /// Whether loopback is exempt from what is counted per /24.
+    pub exempt_loopback: bool,
     /// Bound on connections that have not identified themselves.
     pub max_pending: usize,
-    /// The same per /24 or /64, once half of `max_pending` is used; not for loopback.
+    /// The same per /24 or /64, once half of `max_pending` is used.
     pub max_pending_per_prefix: usize,
     /// Bound on the view.
     pub max_nodes: usize,

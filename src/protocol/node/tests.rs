@@ -1,8 +1,11 @@
 //! What one node answers to one input.
 
+mod places;
+
 use std::sync::Arc;
 
 use super::*;
+use crate::protocol::bucket::Rate;
 use crate::protocol::codec::{MAX_FRAME_BEFORE_HELLO, encode_frame};
 use crate::protocol::hash::hash_parts;
 use crate::protocol::list::List;
@@ -45,6 +48,8 @@ fn settings(number: u8) -> Settings {
         refute_window: ms(2000),
         max_outgoing: 64,
         max_incoming: 1024,
+        admission: Rate { per_second: 32, burst: 256 },
+        exempt_loopback: true,
         max_pending: 128,
         max_pending_per_prefix: 8,
         max_nodes: 64,
@@ -62,7 +67,7 @@ fn node(number: u8) -> Node {
 fn tail(head: &mut Node, number: u8, purpose: Purpose) -> PeerId {
     let stranger = node(number);
     let record = Record::signed(RecordBody { reachable: true, ..stranger.record.body.clone() }, &Key(number));
-    let peer = head.accepted(NOW, stranger.settings.advertise).unwrap();
+    let peer = head.accepted(NOW, stranger.settings.advertise, &mut Vec::new()).unwrap();
     let dialled = SocketAddr::from(([10, 0, 0, 200], 1));
     let hello = PeerEvent::Hello { record, clock_ms: NOW.wall_ms, purpose, dialled };
     let mut actions = Vec::new();
@@ -102,7 +107,7 @@ fn record(id: ControllerId, version: u64, incarnation: u64) -> Verified<Record> 
 
 /// An edge from `OTHER` to the node.
 fn linked(node: &mut Node, now: Now) -> PeerId {
-    let peer = node.accepted(now, address(2)).expect("room");
+    let peer = node.accepted(now, address(2), &mut Vec::new()).expect("room");
     let hello = PeerEvent::Hello {
         record: record(OTHER, 1, 1),
         clock_ms: now.wall_ms,
