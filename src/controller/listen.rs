@@ -25,7 +25,7 @@ pub fn run(registry: &Arc<Registry>, mut acceptor: Acceptor) {
                 exhausted = false;
                 match registry.think(|node, now, actions| node.accepted(now, from, actions)) {
                     Ok(peer) => registry.start_peer(peer, Side::Head, Some(stream), Command::Accept),
-                    Err(reason) => log::debug!("a connection from {from} is refused: {reason}"),
+                    Err(reason) => registry.log_refusal(reason, &from.to_string()),
                 }
             }
             Accepted::Exhausted(error) => {

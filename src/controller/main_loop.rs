@@ -10,7 +10,6 @@ use crossbeam_channel::{Receiver, select};
 use super::registry::{Call, Registry};
 use crate::peer::main_loop::Checked;
 use crate::protocol::identity::PeerId;
-use crate::protocol::log_rate::LogRate;
 use crate::protocol::node::Input;
 use crate::protocol::peer_state::PeerEvent;
 use crate::protocol::reason::Reason;
@@ -20,13 +19,11 @@ struct Threads {
     running: BTreeMap<PeerId, JoinHandle<()>>,
     /// Peers whose last event came before their thread's handle did.
     ended: BTreeSet<PeerId>,
-    /// How often strangers may be logged.
-    strangers: LogRate,
 }
 
 /// Runs until it is told to stop and the last peer has ended.
 pub fn run(registry: &Arc<Registry>, events: &Receiver<(PeerId, Checked)>, calls: &Receiver<Call>) {
-    let mut threads = Threads { running: BTreeMap::new(), ended: BTreeSet::new(), strangers: LogRate::default() };
+    let mut threads = Threads { running: BTreeMap::new(), ended: BTreeSet::new() };
     let mut stopping = false;
     while !(stopping && threads.running.is_empty()) {
         select! {
@@ -47,11 +44,8 @@ pub fn run(registry: &Arc<Registry>, events: &Receiver<(PeerId, Checked)>, calls
 
 fn one_event(registry: &Arc<Registry>, threads: &mut Threads, peer: PeerId, event: Checked) {
     let last = matches!(event, PeerEvent::Closed { .. });
-    if let PeerEvent::Closed { reason, .. } = &event {
-        log::debug!("peer {peer} closed: {reason}");
-        if *reason == Reason::NetworkKey {
-            threads.log_stranger(registry, peer);
-        }
+    if let PeerEvent::Closed { reason, by_remote } = &event {
+        log_end(registry, peer, *reason, *by_remote);
         registry.part(peer);
     }
     registry.handle(Input::Peer(peer, event));
@@ -60,17 +54,19 @@ fn one_event(registry: &Arc<Registry>, threads: &mut Threads, peer: PeerId, even
     }
 }
 
-impl Threads {
-    fn log_stranger(&mut self, registry: &Registry, peer: PeerId) {
-        let Some(withheld) = self.strangers.allows(registry.around.clock.time()) else { return };
-        let address = registry.read(|node, _| node.link(peer).map(|link| link.address));
-        let others =
-            if withheld > 0 { format!("; {withheld} more like this since the last line") } else { String::new() };
-        if let Some(address) = address {
-            log::warn!("refused {address}: network-key: it has another network key or network name{others}");
-        }
+/// What counts as a refusal is worth a line; being busy is not, since a head that sends a tail on is in good order.
+fn log_end(registry: &Arc<Registry>, peer: PeerId, reason: Reason, by_remote: bool) {
+    log::debug!("peer {peer} closed: {reason}");
+    if !(reason.is_refusal() || reason.is_misbehaviour()) || reason == Reason::Busy {
+        return;
     }
+    let who = registry.read(|node, _| node.link(peer).map(|link| (link.address, link.node)));
+    let Some((address, node)) = who else { return };
+    let node = node.map(|id| format!(" ({})", &id.hex()[..8])).unwrap_or_default();
+    registry.log_refusal(reason, &format!("{}{address}{node}", if by_remote { "by " } else { "" }));
+}
 
+impl Threads {
     fn started(&mut self, peer: PeerId, thread: JoinHandle<()>) {
         if self.ended.remove(&peer) {
             join(peer, thread);

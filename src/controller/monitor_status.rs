@@ -100,6 +100,7 @@ impl MonitorStatus {
     }
 
     fn tick(&mut self) {
+        self.registry.sum_up_refusals();
         let now = Instant::now();
         if self.next_save.is_some_and(|save| save <= now) {
             self.save();

@@ -19,6 +19,7 @@ use crate::protocol::identity::PeerId;
 use crate::protocol::node::{Action, Input, Node, Notice, Outcome, Ticket};
 use crate::protocol::peer_state::Command;
 use crate::protocol::reason::Reason;
+use crate::protocol::refusal_log::RefusalLog;
 use crate::protocol::report::Report;
 use crate::protocol::time::{Now, Time};
 use crate::reactor::{Counts, Stream};
@@ -130,6 +131,7 @@ pub struct Registry {
     lines: Lines,
     inside: Mutex<Inside>,
     subscribers: Mutex<Vec<Sender<Notice>>>,
+    refusals: Mutex<RefusalLog>,
 }
 
 /// What is to be done once the lock is free.
@@ -162,7 +164,7 @@ impl Registry {
             memory_stamp: 0,
             farewell: None,
         };
-        Self { around, lines, inside: Mutex::new(inside), subscribers: Mutex::default() }
+        Self { around, lines, inside: Mutex::new(inside), subscribers: Mutex::default(), refusals: Mutex::default() }
     }
 
     /// The loops' channels.
@@ -248,7 +250,7 @@ impl Registry {
                 let _ = commands.send(first);
             }
             Err(error) => {
-                log::warn!("no thread for peer {peer}: {error}; the connection is refused");
+                self.log_refusal(Reason::Internal, &format!("peer {peer}, for want of a thread ({error})"));
                 self.inside.lock().peers.remove(&peer);
                 self.think(|node, now, actions| node.not_started(now, peer, actions));
             }
@@ -264,6 +266,24 @@ impl Registry {
             inside.closed.pop_front();
         }
         inside.closed.push_back((peer, handle.gauge.traffic()));
+    }
+
+    /// Somebody was refused, or closed for cause: a line in the log, unless it has ten of that reason in this minute.
+    pub fn log_refusal(&self, reason: Reason, whom: &str) {
+        let (told, untold) = self.refusals.lock().refused(reason, self.around.clock.time());
+        if untold > 0 {
+            log_untold(reason, untold);
+        }
+        if told {
+            let cause = if reason == Reason::NetworkKey { ": it has another network key or network name" } else { "" };
+            log::warn!("refused {whom}: {reason}{cause}");
+        }
+    }
+
+    /// What the log has not been told of minutes that are over.
+    pub fn sum_up_refusals(&self) {
+        let over = self.refusals.lock().over(self.around.clock.time());
+        over.into_iter().for_each(|(reason, untold)| log_untold(reason, untold));
     }
 
     /// How many peers have a thread.
@@ -352,6 +372,10 @@ impl Registry {
             self.inside.lock().node.count_dropped(Reason::Overloaded);
         }
     }
+}
+
+fn log_untold(reason: Reason, untold: u64) {
+    log::warn!("refused {untold} more in a minute: {reason}");
 }
 
 impl Inside {

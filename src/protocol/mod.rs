@@ -24,7 +24,6 @@ pub mod heartbeat;
 pub mod identity;
 pub mod key_mark;
 pub mod list;
-pub mod log_rate;
 pub mod message;
 pub mod neighbourhood;
 pub mod node;

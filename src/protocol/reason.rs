@@ -129,6 +129,31 @@ impl Reason {
         )
     }
 
+    /// True for what a head refuses a tail for, or a bound that was hit: counted in `refused`.
+    pub fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::HandshakeTimeout
+                | Self::NetworkKey
+                | Self::VersionMismatch
+                | Self::ClockSkew
+                | Self::Banned
+                | Self::NotAllowed
+                | Self::Myself
+                | Self::Busy
+                | Self::Overloaded
+                | Self::SlowReader
+                | Self::FrameTimeout
+                | Self::EofInFrame
+                | Self::Internal
+                | Self::TooManyPending
+                | Self::TooManyPeers
+                | Self::Evicted
+                | Self::Misbehaved
+                | Self::Stale
+        )
+    }
+
     /// What a reason in the remote's farewell is at this end: its user's decision was not this node's user's.
     pub fn heard(self) -> Self {
         if self == Self::Local { Self::Remote } else { self }

@@ -330,33 +330,6 @@ impl Node {
     }
 }
 
-impl Reason {
-    /// True for what a head refuses a tail for, or a bound that was hit: counted in `refused`.
-    pub fn is_refusal(self) -> bool {
-        matches!(
-            self,
-            Self::HandshakeTimeout
-                | Self::NetworkKey
-                | Self::VersionMismatch
-                | Self::ClockSkew
-                | Self::Banned
-                | Self::NotAllowed
-                | Self::Myself
-                | Self::Busy
-                | Self::Overloaded
-                | Self::SlowReader
-                | Self::FrameTimeout
-                | Self::EofInFrame
-                | Self::Internal
-                | Self::TooManyPending
-                | Self::TooManyPeers
-                | Self::Evicted
-                | Self::Misbehaved
-                | Self::Stale
-        )
-    }
-}
-
 /// As many hints as fit, with the record, in the frame that a tail takes before it is welcome.
 pub(super) fn fitting(record: &Arc<Record>, hints: Vec<SocketAddr>) -> List<SocketAddr, MAX_HINTS> {
     let bare = HeadMessage::Busy { record: Arc::clone(record), hints: List::new() };
