@@ -250,7 +250,8 @@ impl Show {
                 let other = id.and_then(|id| named(&id.hex())).unwrap_or_else(|| "a stranger".to_owned());
                 self.tell(&format!("{viewer} loses an edge with {other}: {reason}"))
             }
-            Event::EdgeDown(..) => Ok(()),
+            // No node of a demonstration lies.
+            Event::EdgeDown(..) | Event::Equivocation { .. } => Ok(()),
         }
     }
 

@@ -359,6 +359,9 @@ impl Registry {
             if let Notice::Status { id, label, status } = notice {
                 log::info!("{label} ({}) is {}", &id.hex()[..8], status.name());
             }
+            if let Notice::Equivocation { id, label } = notice {
+                log::warn!("{label} ({}) signs different records as one version", &id.hex()[..8]);
+            }
             self.subscribers.lock().retain(|subscriber| match subscriber.try_send(notice.clone()) {
                 Err(TrySendError::Disconnected(_)) => false,
                 Err(TrySendError::Full(_)) => {

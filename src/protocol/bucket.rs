@@ -31,6 +31,11 @@ impl Bucket {
         Self { level: rate.most(), at: now }
     }
 
+    /// A full one of whatever size: its first use says which.
+    pub fn full(now: Time) -> Self {
+        Self { level: u64::MAX, at: now }
+    }
+
     /// Takes one token, if there is one.
     pub fn take(&mut self, rate: Rate, now: Time) -> bool {
         self.fill(rate, now);

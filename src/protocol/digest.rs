@@ -38,6 +38,15 @@ impl Digests {
         self.stale.insert(number);
     }
 
+    /// The entry of this node is gone.
+    pub fn forget(&mut self, id: &ControllerId) {
+        let number = id.short().0[0];
+        if let Some(members) = self.members.get_mut(&number) {
+            members.remove(id);
+        }
+        self.stale.insert(number);
+    }
+
     /// The digest of the whole view, whose entries these are.
     pub fn view(&mut self, entries: &BTreeMap<ControllerId, Entry>) -> Hash {
         if self.stale.is_empty() {

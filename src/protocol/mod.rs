@@ -15,6 +15,7 @@ pub mod admission_rate;
 pub mod bans;
 pub mod bucket;
 pub mod codec;
+pub mod conduct;
 pub mod digest;
 pub mod discovery;
 pub mod escape;

@@ -14,6 +14,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,17 @@ pub const MAX_EDGES: usize = 16;
 pub const MAX_RECORD: usize = 768;
 /// Keys and values of all tags together, in bytes.
 pub const MAX_TAGS: usize = 256;
+
+/// How long the network remembers what a record says, in hours: 48 and one for clocks that differ. Records are renewed
+/// every [`RENEWAL`]; what is older is no longer taken in, so that a node that all have dropped cannot be brought back.
+pub const MEMORY_HOURS: u32 = 49;
+/// How often a node says anew what has not changed: half of that, so that one failure to spread it does no harm.
+pub const RENEWAL: Duration = Duration::from_secs(24 * 3600);
+
+/// True for what was issued longer ago than the network remembers. Both in Unix hours.
+pub fn is_expired(issued: u32, now: u32) -> bool {
+    now.saturating_sub(issued) > MEMORY_HOURS
+}
 
 /// Eight bytes that stand for the network's name in everything signed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ use super::digest::Digests;
 use super::hash::{Hash, hash_parts};
 use super::identity::{ControllerId, ShortId};
 use super::reason::Reason;
-use super::record::{Forget, Record, RecordState, Stage, Verified, VerifiedItem, Witness};
+use super::record::{Forget, Record, RecordState, Stage, Verified, VerifiedItem, Witness, is_expired};
 
 /// Witnesses in a down certificate: with three honest ones no single liar can declare anybody dead in a large network.
 pub const CERTIFICATE: usize = 3;
@@ -210,6 +210,25 @@ impl View {
                 self.merge_about(subject, named, VerifiedItem::Forget(forget))
             }
         }
+    }
+
+    /// Drops the entries that are not up and whose records were issued longer ago than the network remembers; the digest,
+    /// which covers only nodes that are up, stays the same.
+    pub fn expire(&mut self, now_hours: u32) -> Vec<ControllerId> {
+        let is_over = |entry: &Entry| !entry.is_up() && is_expired(entry.record.body.issued, now_hours);
+        let over: Vec<ControllerId> =
+            self.entries.iter().filter(|(_, entry)| is_over(entry)).map(|(id, _)| *id).collect();
+        for id in &over {
+            self.entries.remove(id);
+            self.ids.remove(&id.short());
+            self.digests.forget(id);
+        }
+        over
+    }
+
+    /// True if there is anybody who is not up.
+    pub fn has_gone(&self) -> bool {
+        self.entries.values().any(|entry| !entry.is_up())
     }
 
     /// The entry of a node.

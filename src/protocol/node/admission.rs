@@ -143,6 +143,11 @@ impl Node {
         if reason.is_misbehaviour() || reason.is_refusal() {
             self.count_refused(reason);
         }
+        if let Some(id) = link.node.filter(|_| link.said.is_some() && !by_remote)
+            && (reason.is_misbehaviour() || reason == Reason::Stale)
+        {
+            self.conduct.breach(id, now.mono);
+        }
         self.note_at_address(now, &link, reason, by_remote);
         if let Some(id) = link.node {
             self.note_of_node(now, id, &link, reason, by_remote, actions);
@@ -232,6 +237,9 @@ impl Node {
         }
         if let Some(address) = self.links.get(&peer).map(|link| link.address) {
             self.may_come_in(now, id, address)?;
+        }
+        if self.conduct.is_silenced(&id, now.mono) {
+            return Err(Reason::Misbehaved);
         }
         if clock_ms.abs_diff(now.wall_ms) > MAX_CLOCK_SKEW_MS {
             let text = format!("the clock of node {} differs by more than 30 minutes: set one of them", &id.hex()[..8]);

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::link::{Link, Phase};
+use super::rounds::EXPIRY_PERIOD;
 use super::{Action, Actions, Node, Notice};
 use crate::protocol::codec::{MAX_FRAME, encoded_len};
 use crate::protocol::discovery::feed::{Behind, Part};
@@ -40,6 +41,9 @@ impl Node {
             && record.body.incarnation != self.incarnation
         {
             return self.foreign_record(record.body.version, record.body.incarnation, actions);
+        }
+        if !self.passes(now, from, &item, actions) {
+            return;
         }
         let subject = match &item {
             VerifiedItem::Record(record) => Some(record.body.id),
@@ -285,6 +289,9 @@ impl Node {
     fn entry_changed(&mut self, now: Now, id: ControllerId, before: Option<Status>, part: Part, actions: &mut Actions) {
         let Some(entry) = self.view.get(&id) else { return };
         self.joined += u64::from(before.is_none());
+        if !entry.is_up() {
+            self.expiry_due.get_or_insert(now.mono + EXPIRY_PERIOD);
+        }
         if id == self.me {
             if entry.is_suspected() || !entry.certificate().is_empty() || entry.standing() != self.own_standing() {
                 self.publisher.hurry();

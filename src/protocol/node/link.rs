@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::protocol::address::HostPort;
+use crate::protocol::bucket::Bucket;
 use crate::protocol::discovery::feed::Part;
 use crate::protocol::identity::{ControllerId, Identity, Label, PeerId, ShortId};
 use crate::protocol::message::Purpose;
@@ -63,6 +64,8 @@ pub struct Link {
     pub(super) ticket: Option<Ticket>,
     /// Told to close, and not yet gone.
     pub(super) dismissed: bool,
+    /// What it may still bring that is outdated.
+    pub(super) outdated: Bucket,
     pub(super) silent: bool,
     pub(super) watches: u8,
     pub(super) pushes: u8,
@@ -104,6 +107,7 @@ impl Link {
             pinned: false,
             ticket: None,
             dismissed: false,
+            outdated: Bucket::full(now),
             silent: false,
             watches: 0,
             pushes: 0,

@@ -7,6 +7,7 @@
 //!   places      who gets one of a bounded number                       Accepted, Hello
 //!   idle        whom to dial now                                        the tick of "monitor idle"
 //!   rounds      records, verdicts, flushes that are due                 the tick of "network discovery"
+//!   screening   news that is outdated or contradicts itself            Push, News
 //!   reporting   copies for the user
 //! ```
 //!
@@ -22,6 +23,7 @@ mod link;
 mod places;
 mod reporting;
 mod rounds;
+mod screening;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,6 +34,7 @@ use super::address::HostPort;
 use super::address_book::{AddressBook, KnownAddress};
 use super::admission_rate::AdmissionRate;
 use super::bans::Bans;
+use super::conduct::Conduct;
 use super::discovery::agreement::{Agreement, Claim, Shown};
 use super::discovery::detector::Detector;
 use super::discovery::feed::Feed;
@@ -43,7 +46,7 @@ use super::identity::{ControllerId, Label, PeerId};
 use super::message::Purpose;
 use super::peer_state::{Command, Greeting, PeerEvent};
 use super::reason::Reason;
-use super::record::{Forget, ForgetBody, Record, RecordState, Signer, Verified, VerifiedItem};
+use super::record::{Forget, ForgetBody, RENEWAL, Record, RecordState, Signer, Verified, VerifiedItem};
 use super::report::Status;
 use super::rng::Rng;
 use super::time::{Now, Time};
@@ -120,6 +123,13 @@ pub enum Notice {
         /// What it is now.
         status: Status,
     },
+    /// A node signed different records as one version; said once for each.
+    Equivocation {
+        /// Which node.
+        id: ControllerId,
+        /// Its label.
+        label: Label,
+    },
     /// A connection became an edge.
     EdgeUp(PeerId, ControllerId),
     /// A connection is over.
@@ -162,6 +172,10 @@ pub struct Node {
     settled: bool,
     refused: BTreeMap<Reason, u64>,
     dropped: BTreeMap<Reason, u64>,
+    conduct: Conduct,
+    equivocators: BTreeSet<ControllerId>,
+    expiry_due: Option<Time>,
+    renewal_due: Time,
     timed_out: u64,
     joined: u64,
     warnings: BTreeMap<&'static str, String>,
@@ -225,6 +239,10 @@ impl Node {
             settled: false,
             refused: BTreeMap::new(),
             dropped: BTreeMap::new(),
+            conduct: Conduct::default(),
+            equivocators: BTreeSet::new(),
+            expiry_due: None,
+            renewal_due: now.mono + RENEWAL,
             timed_out: 0,
             joined: 0,
             warnings: BTreeMap::new(),
@@ -265,7 +283,11 @@ impl Node {
     /// When the next [`Input::Discovery`] is wanted.
     pub fn discovery_due(&self) -> Option<Time> {
         let publish = self.publisher.due(self.settled);
-        [publish, self.feed.due(), self.detector.deadline(), self.beat_due].into_iter().flatten().min()
+        let renewal = Some(self.renewal_due).filter(|_| self.state == RecordState::Up);
+        [publish, renewal, self.expiry_due, self.feed.due(), self.detector.deadline(), self.beat_due]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// This node's statement for heartbeats: true from now until the next call of [`Node::handle`].

@@ -10,7 +10,7 @@ use crate::protocol::identity::{ControllerId, ShortId};
 use crate::protocol::list::List;
 use crate::protocol::peer_state::Command;
 use crate::protocol::record::{
-    Record, RecordBody, RecordState, Signer, Stage, Verified, VerifiedItem, Witness, WitnessBody,
+    RENEWAL, Record, RecordBody, RecordState, Signer, Stage, Verified, VerifiedItem, Witness, WitnessBody,
 };
 use crate::protocol::time::Now;
 use crate::protocol::view::{CERTIFICATE, Entry, Standing};
@@ -18,8 +18,18 @@ use crate::protocol::view::{CERTIFICATE, Entry, Standing};
 /// How long the view must have been quiet before agreement is sought outside the schedule of heartbeats.
 const QUIET: Duration = Duration::from_millis(200);
 
+/// How often nodes that are gone are gone through for what nobody needs any more; not at all while there are none.
+pub(super) const EXPIRY_PERIOD: Duration = Duration::from_secs(3600);
+
 impl Node {
     pub(super) fn discovery(&mut self, now: Now, actions: &mut Actions) {
+        if self.renewal_due <= now.mono && self.state == RecordState::Up {
+            self.publisher.hurry();
+        }
+        if self.expiry_due.is_some_and(|due| due <= now.mono) {
+            self.expire(now);
+            self.expiry_due = self.view.has_gone().then(|| now.mono + EXPIRY_PERIOD);
+        }
         if self.publisher.due(self.settled).is_some_and(|due| due <= now.mono) {
             self.publish(now, actions);
         }
@@ -51,6 +61,7 @@ impl Node {
         let held = self.view.get(&self.me).map_or(0, |entry| entry.record().body.version);
         self.version = self.version.max(held) + 1;
         self.issued = self.issued.max(now.wall_hours());
+        self.renewal_due = now.mono + RENEWAL;
         let body = RecordBody {
             version: self.version,
             issued: self.issued,

@@ -1,6 +1,7 @@
 //! What one node answers to one input.
 
 mod places;
+mod screening;
 
 use std::sync::Arc;
 
