@@ -7,8 +7,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::Receiver;
 
 use super::registry::{Call, Registry};
-use crate::protocol::address::HostPort;
-use crate::protocol::address_book::is_dialable;
+use crate::protocol::address::{HostPort, dialable};
 
 /// Addresses taken of one answer: a name with a thousand is a mistake or an attack.
 const MAX_ANSWERS: usize = 16;
@@ -30,7 +29,7 @@ fn look_up(address: &HostPort) -> Vec<SocketAddr> {
         HostPort::Name { host, port } => (host.as_str(), *port).to_socket_addrs(),
     };
     match answer {
-        Ok(found) => found.filter(|found| is_dialable(*found)).take(MAX_ANSWERS).collect(),
+        Ok(found) => found.filter(|found| dialable(*found).is_ok()).take(MAX_ANSWERS).collect(),
         Err(error) => {
             log::debug!("{address} has no address: {error}");
             Vec::new()

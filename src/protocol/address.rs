@@ -4,7 +4,7 @@
 //! for each dial, because the answer may change.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 /// A place to dial, as a person writes it.
@@ -60,14 +60,32 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// Refuses the addresses at which no node can be: port 0, unspecified, multicast.
+/// Refuses the addresses at which no node can be: port 0, unspecified, multicast, broadcast, link-local IPv6 without its
+/// zone. An IPv4 address that is written as IPv6 is judged as what it is.
 pub fn dialable(address: SocketAddr) -> Result<SocketAddr, String> {
-    match address {
-        a if a.port() == 0 => Err("port 0 cannot be dialled; give the port the node listens on".to_owned()),
-        a if a.ip().is_unspecified() => Err("is no address to dial; give one of the node's own".to_owned()),
-        a if a.ip().is_multicast() => Err("is a multicast address; give one of the node's own".to_owned()),
-        a => Ok(a),
+    let ip = address.ip().to_canonical();
+    let zone_lacks = matches!(address, SocketAddr::V6(six) if six.ip().is_unicast_link_local() && six.scope_id() == 0);
+    match ip {
+        _ if address.port() == 0 => Err("port 0 cannot be dialled; give the port the node listens on".to_owned()),
+        ip if ip.is_unspecified() => Err("is no address to dial; give one of the node's own".to_owned()),
+        ip if ip.is_multicast() => Err("is a multicast address; give one of the node's own".to_owned()),
+        IpAddr::V4(ip) if ip.is_broadcast() => Err("is a broadcast address; give one of the node's own".to_owned()),
+        _ if zone_lacks => Err("is a link-local address without its zone; write [fe80::1%2]:7100".to_owned()),
+        _ => Ok(address),
     }
+}
+
+/// False for addresses that mean something else at each node, or that turn our dials against somebody: what cannot be
+/// dialled at all, link-local ones (a zone is a number of the sender's own; 169.254.169.254 hands out a cloud machine's
+/// secrets), and loopback, unless this node itself is known by an address of loopback. Of those whom others tell of,
+/// only these are dialled; what its own user configured is not asked for this.
+pub fn is_fit_to_learn(address: SocketAddr, own: SocketAddr) -> bool {
+    let is_local = match address.ip().to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+    dialable(address).is_ok() && !is_local && (!is_loopback(address) || is_loopback(own))
 }
 
 fn port_number(text: &str) -> Result<u16, String> {
@@ -120,6 +138,28 @@ mod tests {
     }
 
     #[test]
+    fn what_others_tell_of_does_not_aim_dials_at_anybody() {
+        let fit = |address: &str, own: &str| is_fit_to_learn(address.parse().unwrap(), own.parse().unwrap());
+        for unfit in [
+            "0.0.0.0:1",
+            "255.255.255.255:1",
+            "224.0.0.1:9",
+            "10.0.0.1:0",
+            "169.254.169.254:80",
+            "127.0.0.1:22",
+            "[::1]:22",
+            "[::ffff:127.0.0.1]:22",
+            "[ff02::1]:1",
+            "[fe80::1]:1",
+            "[fe80::1%2]:1",
+        ] {
+            assert!(!fit(unfit, "10.0.0.9:7100"), "{unfit}");
+        }
+        assert!(fit("127.0.0.1:7101", "127.0.0.1:7100") && fit("[::1]:7101", "127.0.0.1:7100"));
+        assert!(fit("10.0.0.1:7100", "10.0.0.9:7100") && fit("[2001:db8::1]:7100", "10.0.0.9:7100"));
+    }
+
+    #[test]
     fn refuses_what_cannot_be_dialled() {
         let long = format!("{}:1", "a.".repeat(127));
         for text in [
@@ -150,6 +190,11 @@ mod tests {
             "[::]:80",
             "127.0.0.1:0",
             "224.0.0.1:80",
+            "255.255.255.255:80",
+            "[ff02::1]:80",
+            "[fe80::1]:80",
+            "[::ffff:0.0.0.0]:80",
+            "[::ffff:224.0.0.1]:80",
             &long,
         ] {
             assert!(text.parse::<HostPort>().is_err(), "{text:?}");

@@ -10,16 +10,20 @@
 //!    service. A node without any edge waits 5 s at most for a configured address.
 //!
 //! Configured addresses stay for ever; learned ones are dropped after a day without an answer. Heard-of addresses that
-//! never answered are bounded in all and per source, apart from those that did, so that a liar cannot crowd out the living.
+//! never answered are bounded in all and by the network that told of them (a liar makes ids as he likes, networks not so
+//! easily), apart from those that did: nobody can crowd out the living by talking. Of those that answered, the youngest
+//! goes when they are too many; who has answered for an hour is long known, and a node keeps edges to two of these
+//! ([`AddressBook::long_known`]), also over its restarts, so that newcomers alone cannot surround it.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::address::HostPort;
 use super::identity::ControllerId;
+use super::neighbourhood::Neighbourhood;
 use super::rng::Rng;
 use super::time::{Now, Time};
 
@@ -34,6 +38,10 @@ const BACKOFF_UNANSWERED: Duration = Duration::from_secs(600);
 const GOOD_SERVICE: Duration = Duration::from_secs(60);
 /// A busy head has told us who else is there; it need not be asked again soon.
 const BUSY_PAUSE: Duration = Duration::from_secs(5);
+/// After a failed dial to an address that somebody only told of: one a minute is no attack on whoever is there.
+const HEARSAY_PAUSE: Duration = Duration::from_secs(60);
+/// Who answered first so long ago is long known: an attacker has to have come before, and to have served well.
+const LONG_KNOWN_MS: u64 = 3_600_000;
 const FORGET_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// After a breach of the protocol: long enough that a broken program is no load, short enough to notice its repair.
 pub const MISBEHAVIOUR_BAN: Duration = Duration::from_secs(600);
@@ -55,8 +63,10 @@ pub enum Obstacle {
 #[derive(Clone, Debug)]
 struct Known {
     configured: bool,
-    source: Option<ControllerId>,
+    source: Option<Neighbourhood>,
     reached: bool,
+    /// Since when this very node has answered there, in Unix milliseconds: it is kept over restarts.
+    since: Option<u64>,
     node: Option<ControllerId>,
     myself: bool,
     under_way: bool,
@@ -67,6 +77,14 @@ struct Known {
     resolved: Vec<SocketAddr>,
 }
 
+impl Known {
+    /// Between two dials to an address that somebody only told of.
+    fn least_pause(&self) -> Duration {
+        let hearsay = !self.reached && !self.configured && self.source.is_some();
+        if hearsay { HEARSAY_PAUSE } else { Duration::ZERO }
+    }
+}
+
 /// What is worth keeping over a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownAddress {
@@ -74,6 +92,9 @@ pub struct KnownAddress {
     pub address: String,
     /// Who answered there last, as hex digits.
     pub node: Option<String>,
+    /// Since when that node has answered there, in Unix milliseconds; nothing if it was only told of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
 }
 
 /// All addresses this node might dial.
@@ -86,7 +107,8 @@ pub struct AddressBook {
 }
 
 impl AddressBook {
-    /// Empty, with its bounds on addresses that never answered: in all, and per node that told of them.
+    /// Empty, with its bounds on addresses that never answered: in all (and as many that did), and per network that told
+    /// of them.
     pub fn new(max: usize, max_per_source: usize) -> Self {
         Self { known: BTreeMap::new(), stamp: 0, max, max_per_source }
     }
@@ -123,11 +145,16 @@ impl AddressBook {
         }
     }
 
-    /// Adds an address somebody told of. False if it is unfit to be dialled, or its source or the book is full.
-    pub fn learn(&mut self, address: SocketAddr, source: Option<ControllerId>, now: Time) -> bool {
-        if !is_dialable(address) {
-            return false;
+    /// Adds an address that answered before this start of the node.
+    pub fn remember(&mut self, address: SocketAddr, node: ControllerId, since: u64, now: Time) {
+        if self.known.len() < self.max {
+            let known = self.entry(HostPort::Ip(address), now);
+            (known.reached, known.node, known.since) = (true, Some(node), Some(since));
         }
+    }
+
+    /// Adds an address somebody told of. False if its source or the book is full.
+    pub fn learn(&mut self, address: SocketAddr, source: Option<Neighbourhood>, now: Time) -> bool {
         let address = HostPort::Ip(address);
         if let Some(known) = self.known.get_mut(&address) {
             known.heard = now;
@@ -194,15 +221,39 @@ impl AddressBook {
         self.entry(address.clone(), now).under_way = true;
     }
 
+    /// A signed record names this address: it is no mere hearsay any more.
+    pub fn vouch(&mut self, address: &HostPort) {
+        if let Some(known) = self.known.get_mut(address) {
+            known.source = None;
+        }
+    }
+
+    /// True if it was configured, or somebody has answered there.
+    pub fn is_proven(&self, address: &HostPort) -> bool {
+        self.known.get(address).is_some_and(|known| known.configured || known.reached)
+    }
+
+    /// Nodes that first answered an hour ago or earlier, and where.
+    pub fn long_known(&self, wall_ms: u64) -> impl Iterator<Item = (&HostPort, ControllerId)> {
+        let old = move |known: &Known| known.since.is_some_and(|since| since.saturating_add(LONG_KNOWN_MS) <= wall_ms);
+        let kept = self.known.iter().filter(move |(_, known)| known.reached && !known.myself && old(known));
+        kept.filter_map(|(address, known)| Some((address, known.node?)))
+    }
+
     /// Somebody is there.
-    pub fn reached(&mut self, address: &HostPort, node: ControllerId, now: Time) {
+    pub fn reached(&mut self, address: &HostPort, node: ControllerId, now: Now) {
+        let (wall_ms, now) = (now.wall_ms, now.mono);
         let known = self.entry(address.clone(), now);
         let is_news = !known.reached || known.node != Some(node);
         known.under_way = false;
         known.reached = true;
+        if is_news || known.since.is_none() {
+            known.since = Some(wall_ms);
+        }
         known.node = Some(node);
         known.heard = now;
         self.stamp += u64::from(is_news);
+        self.part_with_the_youngest(address);
     }
 
     /// This node is there, and nothing else is to be concluded from it.
@@ -231,14 +282,15 @@ impl AddressBook {
         }
         known.failures = if served >= GOOD_SERVICE { 1 } else { known.failures.saturating_add(1) };
         let most = if alone && known.configured { BACKOFF_ALONE } else { BACKOFF_MOST };
-        known.next_dial = now + rng.jitter(doubled(known.failures).min(most));
+        known.next_dial = now + rng.jitter(doubled(known.failures).min(most)).max(known.least_pause());
     }
 
     /// The address accepted, and did not answer the handshake.
     pub fn unanswered(&mut self, address: &HostPort, now: Time, rng: &mut Rng) {
         self.failed(address, Duration::ZERO, false, now, rng);
         if let Some(known) = self.known.get_mut(address) {
-            known.next_dial = now + rng.jitter(doubled(known.failures).min(BACKOFF_UNANSWERED));
+            let pause = rng.jitter(doubled(known.failures).min(BACKOFF_UNANSWERED));
+            known.next_dial = now + pause.max(known.least_pause());
         }
     }
 
@@ -278,15 +330,40 @@ impl AddressBook {
         kept.map(|(address, known)| KnownAddress {
             address: address.to_string(),
             node: known.node.map(|node| node.hex()),
+            since: known.since,
         })
         .collect()
     }
 
+    /// More have answered than there is room for: the one that did so last goes, other than the newest of all.
+    fn part_with_the_youngest(&mut self, newest: &HostPort) {
+        let reached = || self.known.iter().filter(|(_, known)| known.reached && !known.configured);
+        if reached().count() > self.max {
+            let idle = reached().filter(|(address, known)| !known.under_way && *address != newest);
+            let youngest = idle.max_by_key(|(_, known)| known.since).map(|(address, _)| address.clone());
+            youngest.map(|address| self.known.remove(&address));
+        }
+    }
+
+    /// What was dialled because a record named it, and never answered, is bounded as well: the oldest goes.
+    fn part_with_the_unreached(&mut self) {
+        if self.known.len() > self.max.saturating_mul(3) {
+            let idle = |known: &Known| !(known.configured || known.reached || known.under_way || known.myself);
+            let silent = self.known.iter().filter(|(_, known)| idle(known));
+            let oldest = silent.min_by_key(|(_, known)| known.heard).map(|(address, _)| address.clone());
+            oldest.map(|address| self.known.remove(&address));
+        }
+    }
+
     fn entry(&mut self, address: HostPort, now: Time) -> &mut Known {
+        if !self.known.contains_key(&address) {
+            self.part_with_the_unreached();
+        }
         self.known.entry(address).or_insert_with(|| Known {
             configured: false,
             source: None,
             reached: false,
+            since: None,
             node: None,
             myself: false,
             under_way: false,
@@ -297,16 +374,6 @@ impl AddressBook {
             resolved: Vec::new(),
         })
     }
-}
-
-/// False for what no node listens on, or what would turn our dials into an attack on others (port 0, broadcast,
-/// multicast, unspecified, link-local without its interface).
-pub fn is_dialable(address: SocketAddr) -> bool {
-    let ip_fits = match address.ip() {
-        IpAddr::V4(ip) => !(ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast() || ip.is_link_local()),
-        IpAddr::V6(ip) => !(ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local()),
-    };
-    ip_fits && address.port() != 0
 }
 
 /// The moment from which `obstacle` no longer stands in the way; `None` if only an event can remove it.
@@ -396,21 +463,63 @@ mod tests {
     #[test]
     fn a_source_cannot_fill_the_book() {
         let mut book = AddressBook::new(5, 3);
-        let (liar, other) = (Some(ControllerId([1; 32])), Some(ControllerId([2; 32])));
+        let network = |number: u8| Some(Neighbourhood::of([10, 0, number, 1].into()));
+        let (liar, other) = (network(1), network(2));
         let told = |book: &mut AddressBook, from, ports: std::ops::Range<u16>| {
             ports.filter(|port| book.learn(([10, 0, 0, 1], *port).into(), from, at(0))).count()
         };
         assert_eq!(told(&mut book, liar, 1..100), 3);
         assert_eq!(told(&mut book, other, 200..300), 2);
-        book.reached(&HostPort::Ip(([10, 0, 0, 1], 1).into()), ControllerId([9; 32]), at(0));
+        book.reached(&HostPort::Ip(([10, 0, 0, 1], 1).into()), ControllerId([9; 32]), Now { mono: at(0), wall_ms: 0 });
         assert_eq!(told(&mut book, other, 400..500), 1, "what answered does not count");
     }
 
     #[test]
-    fn unfit_addresses_are_not_learned() {
-        let mut book = AddressBook::new(10, 10);
-        for unfit in ["0.0.0.0:1", "255.255.255.255:1", "224.0.0.1:9", "10.0.0.1:0", "[ff02::1]:1", "[fe80::1]:1"] {
-            assert!(!book.learn(unfit.parse().unwrap(), None, at(0)), "{unfit}");
+    fn an_address_that_somebody_told_of_is_tried_once_a_minute() {
+        let (mut book, mut rng) = (AddressBook::new(10, 10), Rng::new(1));
+        let (told, own) = (address(1), address(2));
+        book.learn(([127, 0, 0, 1], 1).into(), Some(Neighbourhood::V4([10, 0, 0])), at(0));
+        for target in [&told, &own] {
+            book.failed(target, Duration::ZERO, false, at(0), &mut rng);
         }
+        assert!(book.obstacle(&told, at(59)).is_some() && book.obstacle(&told, at(60)).is_none());
+        assert!(book.obstacle(&own, at(2)).is_none(), "what a record names is tried sooner");
+        book.vouch(&told);
+        book.failed(&told, Duration::ZERO, false, at(60), &mut rng);
+        assert!(book.obstacle(&told, at(63)).is_none());
+    }
+
+    #[test]
+    fn who_answered_is_never_pushed_out_by_newcomers_nor_by_talk() {
+        let mut book = AddressBook::new(5, 5);
+        let moment = |seconds: u64| Now { mono: at(seconds), wall_ms: seconds * 1000 };
+        for port in 1..=100 {
+            book.reached(&address(port), ControllerId([port as u8; 32]), moment(u64::from(port)));
+            book.learn(([10, 0, 0, 1], port).into(), None, at(u64::from(port)));
+            book.begin(&address(1000 + port), at(u64::from(port)));
+            book.ended(&address(1000 + port));
+        }
+        let kept: Vec<_> = book.worth_keeping().into_iter().map(|kept| kept.address).collect();
+        assert_eq!(kept.len(), 5);
+        for port in 1..=4 {
+            assert!(kept.contains(&address(port).to_string()), "{kept:?}");
+        }
+        assert!(book.len() <= 16, "{}", book.len());
+    }
+
+    #[test]
+    fn long_known_is_who_answered_an_hour_ago_and_still_is_the_same() {
+        let mut book = AddressBook::new(5, 5);
+        let moment = |ms: u64| Now { mono: Time(ms * 1000), wall_ms: ms };
+        book.reached(&address(1), ControllerId([1; 32]), moment(1000));
+        book.reached(&address(2), ControllerId([2; 32]), moment(1000));
+        book.reached(&address(1), ControllerId([1; 32]), moment(3_000_000));
+        book.reached(&address(2), ControllerId([9; 32]), moment(3_000_000));
+        assert_eq!(book.long_known(3_600_999).count(), 0);
+        let known: Vec<_> = book.long_known(3_601_000).map(|(_, node)| node).collect();
+        assert_eq!(known, [ControllerId([1; 32])], "another node at the same address is another");
+        let mut after = AddressBook::new(5, 5);
+        after.remember(([127, 0, 0, 1], 1).into(), ControllerId([1; 32]), 1000, at(0));
+        assert_eq!(after.long_known(3_601_000).count(), 1);
     }
 }

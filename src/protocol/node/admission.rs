@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use super::link::{ClosedPeer, Link, Phase};
 use super::{Action, Actions, MAX_CLOSED, Node, Notice, Outcome};
-use crate::protocol::address::HostPort;
+use crate::protocol::address::{HostPort, is_fit_to_learn};
 use crate::protocol::codec::{MAX_FRAME_BEFORE_HELLO, encode_frame, encoded_len};
 use crate::protocol::heartbeat::PROBE;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::list::List;
 use crate::protocol::message::{HeadMessage, MAX_HINTS, Purpose, TailMessage};
+use crate::protocol::neighbourhood::Neighbourhood;
 use crate::protocol::peer_state::{Command, MAX_WATCHES};
 use crate::protocol::reason::Reason;
 use crate::protocol::record::{Record, RecordState, Verified, VerifiedItem};
@@ -54,9 +55,8 @@ impl Node {
             self.reachable = true;
             self.publisher.hurry();
         }
-        if !record.body.reachable && !self.dial_backs.contains(&id) {
-            self.dial_backs.push(id);
-            self.stir(now);
+        if !record.body.reachable {
+            self.want_dial_back(now, peer, id, record.body.address);
         }
         self.book.alive(record.body.address);
         self.lives(id, actions);
@@ -127,8 +127,10 @@ impl Node {
         let purpose = self.links.get(&peer).map_or(Purpose::Overlay, |link| link.purpose);
         self.reached(now, peer, &record);
         self.introduced(now, peer, &record, purpose, actions);
-        for hint in hints.iter().filter(|hint| **hint != self.settings.advertise) {
-            self.book.learn(*hint, Some(id), now.mono);
+        let own = self.settings.advertise;
+        let source = self.links.get(&peer).map(|link| Neighbourhood::of(link.address.ip()));
+        for hint in hints.iter().filter(|hint| **hint != own && is_fit_to_learn(**hint, own)) {
+            self.book.learn(*hint, source, now.mono);
         }
         self.lives(id, actions);
     }
@@ -308,10 +310,12 @@ impl Node {
     }
 
     fn reached(&mut self, now: Now, peer: PeerId, record: &Verified<Record>) {
-        let Some(target) = self.links.get(&peer).and_then(|link| link.target.clone()) else { return };
-        self.book.reached(&target, record.body.id, now.mono);
-        if target != HostPort::Ip(record.body.address) {
-            self.book.learn(record.body.address, Some(record.body.id), now.mono);
+        let Some(link) = self.links.get(&peer) else { return };
+        let (Some(target), source) = (link.target.clone(), Neighbourhood::of(link.address.ip())) else { return };
+        self.book.reached(&target, record.body.id, now);
+        let advertised = record.body.address;
+        if target != HostPort::Ip(advertised) && is_fit_to_learn(advertised, self.settings.advertise) {
+            self.book.learn(advertised, Some(source), now.mono);
         }
     }
 

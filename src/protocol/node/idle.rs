@@ -7,21 +7,30 @@
 //! 1. probes: nodes that are missed, and nodes that want to know whether their address works; they take no place,
 //! 2. configured addresses whose node is not up in the view: for ever,
 //! 3. ring successors without an edge from here,
-//! 4. while below the out-degree: up to two random live nodes not linked either way, and, while few nodes are known,
+//! 4. nodes that are long known, until there are edges to two of them: newcomers alone shall not surround this node,
+//! 5. while below the out-degree: up to two random live nodes not linked either way, and, while few nodes are known,
 //!    addresses others told of,
-//! 5. nodes that are down: they may be back, or on the other side of a split.
+//! 6. nodes that are down: they may be back, or on the other side of a split.
 //!
-//! Above the out-degree a random edge that is neither ring, nor configured, nor asked for by the user is closed.
+//! Dials to addresses that nobody has answered at and no user configured are ten a second in all, with so many at once
+//! that a network of a thousand forms without ever meeting the bound: others must not be able to aim a network's dials at
+//! somebody. An address from a signed record counts like one that was only told of (whoever signs may lie about it); but
+//! that it may be tried again sooner. Free are those that have answered, failure detection's probes (one for each failed dial), and dialling back to
+//! where a tail comes from: it can only aim at itself.
+//!
+//! Above the out-degree a random edge that is neither ring, nor configured, nor asked for by the user, nor one of the last
+//! two to long-known nodes is closed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::link::{Link, Phase};
 use super::{Action, Actions, Node, Outcome, Ticket};
-use crate::protocol::address::HostPort;
+use crate::protocol::address::{HostPort, is_fit_to_learn};
 use crate::protocol::address_book::{Obstacle, until};
-use crate::protocol::identity::ControllerId;
+use crate::protocol::bucket::Rate;
+use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::message::{Purpose, TailMessage};
 use crate::protocol::peer_state::{Command, Greeting};
 use crate::protocol::reason::Reason;
@@ -40,6 +49,13 @@ const NEED: usize = 4;
 const HEARSAY_DIALS: usize = 8;
 /// While fewer nodes are known, addresses others told of are dialled too.
 const FEW_NODES: usize = 24;
+
+/// Edges to long-known nodes that a node keeps if it can: with one, that node's end would be this one's eclipse.
+const LONG_KNOWN: usize = 2;
+/// Dials to addresses that nobody has answered at yet. A node in a network of a thousand that forms makes about thirty.
+const UNPROVEN_DIALS: Rate = Rate { per_second: 10, burst: 128 };
+/// Nodes that wait to be dialled back: as many as may be unknown at once, and more.
+const MAX_DIAL_BACKS: usize = 1024;
 
 /// What a tick has found out.
 struct Tick {
@@ -75,6 +91,7 @@ impl Node {
         self.dial_probes(&mut tick, actions);
         self.dial_configured(&mut tick, actions);
         self.dial_rings(&mut tick, actions);
+        self.dial_long_known(&mut tick, actions);
         self.dial_random(&mut tick, candidates, actions);
         self.dial_hearsay(&mut tick, actions);
         self.dial_down(&mut tick, actions);
@@ -154,7 +171,8 @@ impl Node {
             let probing = self.links.values().any(|link| link.purpose == Purpose::Probe && link.node == Some(id));
             let missed = self.detector.misses(&id);
             let kept_out = self.may_come_in(tick.now, id, address).is_err();
-            if address == self.settings.advertise || kept_out || probing || missed && !reachable {
+            let unfit = kept_out || !is_fit_to_learn(address, self.settings.advertise);
+            if address == self.settings.advertise || unfit || probing || missed && !reachable {
                 continue;
             }
             // The backoff is for hopes, not for questions that must be answered now.
@@ -206,6 +224,39 @@ impl Node {
                 actions.push(Action::Command(*peer, Command::Issue(TailMessage::Repurpose(purpose))));
             }
         }
+    }
+
+    /// A tail's address is unproven: it is dialled back, so that it learns whether it can be reached.
+    pub(super) fn want_dial_back(&mut self, now: Now, peer: PeerId, id: ControllerId, address: SocketAddr) {
+        let from = self.links.get(&peer).map(|link| link.address.ip().to_canonical());
+        let at_itself = from == Some(address.ip().to_canonical());
+        if self.dial_backs.contains(&id) {
+            return;
+        }
+        if self.dial_backs.len() >= MAX_DIAL_BACKS || !at_itself && !self.dial_rate.take(UNPROVEN_DIALS, now.mono) {
+            // Somebody else whom it dials will find it out.
+            return self.count_dropped(Reason::TooFast);
+        }
+        self.dial_backs.push(id);
+        self.stir(now);
+    }
+
+    fn dial_long_known(&mut self, tick: &mut Tick, actions: &mut Actions) {
+        let mut known = self.long_known(tick.now);
+        let held = |id: &ControllerId| self.links.values().any(|link| link.takes_slot() && link.node == Some(*id));
+        let mut lacking = LONG_KNOWN.saturating_sub(known.values().filter(|id| held(id)).count());
+        // Whoever is known to be gone may wait until nobody better is left.
+        let is_gone = |id: &ControllerId| self.view.get(id).is_some_and(|entry| !entry.is_up());
+        known.retain(|_, id| !held(id) && !is_gone(id) && *id != self.me);
+        let mut free: Vec<_> = known.into_iter().collect();
+        while lacking > 0 {
+            let Some((address, id)) = self.rng.take(&mut free) else { break };
+            lacking -= usize::from(self.dial_hope(tick, address, Purpose::Overlay, Some(id), actions));
+        }
+    }
+
+    fn long_known(&self, now: Now) -> BTreeMap<HostPort, ControllerId> {
+        self.book.long_known(now.wall_ms).map(|(address, id)| (address.clone(), id)).collect()
     }
 
     fn dial_random(&mut self, tick: &mut Tick, candidates: Vec<ControllerId>, actions: &mut Actions) {
@@ -271,7 +322,13 @@ impl Node {
         if edges <= self.settings.out_degree {
             return;
         }
-        let spare = |link: &Link| link.is_outgoing_edge() && link.purpose == Purpose::Overlay && !link.pinned;
+        let known: BTreeSet<ControllerId> = self.long_known(tick.now).into_values().collect();
+        let is_known = |link: &Link| link.node.is_some_and(|id| known.contains(&id));
+        let last = self.links.values().filter(|link| link.is_outgoing_edge() && is_known(link)).count() <= LONG_KNOWN;
+        let spare = |link: &Link| {
+            let random = link.is_outgoing_edge() && link.purpose == Purpose::Overlay && !link.pinned;
+            random && !(last && is_known(link))
+        };
         let mut spare: Vec<_> = self.links.iter().filter(|(_, link)| spare(link)).map(|(peer, _)| *peer).collect();
         if let Some(peer) = self.rng.take(&mut spare) {
             actions.push(Action::Command(peer, Command::Close(Reason::Surplus)));
@@ -288,24 +345,10 @@ impl Node {
         node: Option<ControllerId>,
         actions: &mut Actions,
     ) -> bool {
-        let obstacle = self.book.obstacle(&address, tick.now.mono);
-        if obstacle.is_some() || self.outgoing() >= self.settings.max_outgoing {
-            tick.wait(until(obstacle, tick.now).filter(|_| obstacle.is_some()));
-            return false;
-        }
-        if matches!(address, HostPort::Ip(own) if own == self.settings.advertise) {
-            self.book.mark_myself(&address, tick.now.mono);
+        if !self.may_dial(tick, &address) {
             return false;
         }
         match self.book.resolved(&address) {
-            Some(resolved) if self.may_connect(tick.now, resolved.ip()).is_err() => {
-                // The end of the ban is waited for already. A name may have another address before that.
-                if matches!(address, HostPort::Name { .. }) {
-                    self.book.failed(&address, Duration::ZERO, false, tick.now.mono, &mut self.rng);
-                    tick.wait(until(self.book.obstacle(&address, tick.now.mono), tick.now));
-                }
-                return false;
-            }
             Some(resolved) => self.dial(tick.now, address, resolved, purpose, node, None, actions),
             None => {
                 self.book.begin(&address, tick.now.mono);
@@ -313,6 +356,37 @@ impl Node {
             }
         }
         true
+    }
+
+    fn may_dial(&mut self, tick: &mut Tick, address: &HostPort) -> bool {
+        let obstacle = self.book.obstacle(address, tick.now.mono);
+        if obstacle.is_some() || self.outgoing() >= self.settings.max_outgoing {
+            tick.wait(until(obstacle, tick.now).filter(|_| obstacle.is_some()));
+            return false;
+        }
+        if matches!(address, HostPort::Ip(own) if *own == self.settings.advertise) {
+            self.book.mark_myself(address, tick.now.mono);
+            return false;
+        }
+        let resolved = self.book.resolved(address);
+        if resolved.is_some_and(|resolved| self.may_connect(tick.now, resolved.ip()).is_err()) {
+            // The end of the ban is waited for already. A name may have another address before that.
+            if matches!(address, HostPort::Name { .. }) {
+                self.book.failed(address, Duration::ZERO, false, tick.now.mono, &mut self.rng);
+                tick.wait(until(self.book.obstacle(address, tick.now.mono), tick.now));
+            }
+            return false;
+        }
+        if self.book.is_proven(address) {
+            return true;
+        }
+        let fit = !matches!(address, HostPort::Ip(ip) if !is_fit_to_learn(*ip, self.settings.advertise));
+        if fit && !self.dial_rate.take(UNPROVEN_DIALS, tick.now.mono) {
+            tick.unsettled = true;
+            tick.wait(Some(self.dial_rate.ready(UNPROVEN_DIALS)));
+            return false;
+        }
+        fit
     }
 
     #[allow(clippy::too_many_arguments, reason = "what distinguishes one dial from another")]
@@ -327,6 +401,9 @@ impl Node {
         actions: &mut Actions,
     ) {
         self.book.begin(&target, now.mono);
+        if node.is_some() {
+            self.book.vouch(&target);
+        }
         let mut link = Link::new(Direction::Outgoing, purpose, address, now.mono);
         link.pinned = ticket.is_some() || self.book.configured().any(|(configured, _)| *configured == target);
         link.target = Some(target);
@@ -341,8 +418,9 @@ impl Node {
     fn candidates(&self, now: Now) -> Vec<ControllerId> {
         let fit = self.view.up().filter(|(id, entry)| {
             let body = &entry.record().body;
+            let dialable = body.reachable && is_fit_to_learn(body.address, self.settings.advertise);
             let may_come_in = self.may_come_in(now, **id, body.address).is_ok();
-            **id != self.me && body.reachable && !entry.is_suspected() && !self.detector.misses(id) && may_come_in
+            **id != self.me && dialable && !entry.is_suspected() && !self.detector.misses(id) && may_come_in
         });
         fit.map(|(id, _)| *id).collect()
     }

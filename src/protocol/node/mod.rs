@@ -34,6 +34,7 @@ use super::address::HostPort;
 use super::address_book::{AddressBook, KnownAddress};
 use super::admission_rate::AdmissionRate;
 use super::bans::Bans;
+use super::bucket::Bucket;
 use super::conduct::Conduct;
 use super::discovery::agreement::{Agreement, Claim, Shown};
 use super::discovery::detector::Detector;
@@ -42,7 +43,7 @@ use super::discovery::overlay::Rings;
 use super::discovery::publisher::Publisher;
 use super::hash::Hash;
 use super::heartbeat::PROBE;
-use super::identity::{ControllerId, Label, PeerId};
+use super::identity::{ControllerId, Label, PeerId, from_hex};
 use super::message::Purpose;
 use super::peer_state::{Command, Greeting, PeerEvent};
 use super::reason::Reason;
@@ -157,6 +158,7 @@ pub struct Node {
     book: AddressBook,
     bans: Bans,
     allowed: BTreeSet<ControllerId>,
+    dial_rate: Bucket,
     rings: Rings,
     feed: Feed,
     publisher: Publisher,
@@ -193,8 +195,11 @@ impl Node {
             book.configure(address.clone(), now.mono);
         }
         for kept in &memory.addresses {
-            if let Ok(HostPort::Ip(address)) = kept.address.parse() {
-                book.learn(address, None, now.mono);
+            let Ok(HostPort::Ip(address)) = kept.address.parse() else { continue };
+            let node = kept.node.as_deref().and_then(from_hex::<32>).map(ControllerId);
+            match (node, kept.since) {
+                (Some(node), Some(since)) => book.remember(address, node, since, now.mono),
+                _ => drop(book.learn(address, None, now.mono)),
             }
         }
         let times = settings.peer;
@@ -224,6 +229,7 @@ impl Node {
             book,
             bans: Bans::new(settings.max_bans),
             allowed: settings.allow.iter().copied().collect(),
+            dial_rate: Bucket::full(now.mono),
             rings: Rings::default(),
             feed,
             publisher,
@@ -321,7 +327,7 @@ impl Node {
         for (id, entry) in self.view.up().filter(|(id, _)| **id != self.me) {
             let address = entry.record().body.address.to_string();
             if !addresses.iter().any(|kept| kept.address == address) {
-                addresses.push(KnownAddress { address, node: Some(id.hex()) });
+                addresses.push(KnownAddress { address, node: Some(id.hex()), since: None });
             }
         }
         Memory { version: self.version, addresses, bans: self.bans.rows() }

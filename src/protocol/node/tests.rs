@@ -1,5 +1,6 @@
 //! What one node answers to one input.
 
+mod dialling;
 mod places;
 mod screening;
 
