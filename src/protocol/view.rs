@@ -26,7 +26,7 @@ pub const CERTIFICATE: usize = 3;
 /// Suspicions kept per node: more say nothing new.
 const MAX_SUSPICIONS: usize = 8;
 /// Witnesses and forgets kept for records that have not arrived, about 200 bytes each; the oldest goes first.
-const MAX_PARKED: usize = 4096;
+pub const MAX_PARKED: usize = 4096;
 
 /// What an entry says, by itself and for everybody alike.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -145,9 +145,11 @@ impl Entry {
     }
 
     fn rehash(&mut self) {
+        // What was said, not how it was signed: an observer can sign the same words in many ways, and those who heard
+        // different ones must not compare their views for ever.
         let mut parts: Vec<Vec<u8>> = vec![self.hash.0.to_vec()];
-        parts.extend(self.certificate.iter().map(|witness| encode(&**witness)));
-        parts.extend(self.forgotten.iter().map(|forget| encode(&**forget)));
+        parts.extend(self.certificate.iter().map(|witness| encode(&witness.body)));
+        parts.extend(self.forgotten.iter().map(|forget| encode(&forget.body)));
         let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
         self.state = hash_parts(b"kith entry", &parts).short();
     }
@@ -229,6 +231,21 @@ impl View {
     /// True if there is anybody who is not up.
     pub fn has_gone(&self) -> bool {
         self.entries.values().any(|entry| !entry.is_up())
+    }
+
+    /// How many entries there are, forgotten ones too.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if nobody is known.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many witnesses and forgets wait for their record.
+    pub fn parked(&self) -> usize {
+        self.parked.values().map(Vec::len).sum()
     }
 
     /// The entry of a node.

@@ -177,6 +177,26 @@ fn a_greater_record_refutes_and_revives() {
 }
 
 #[test]
+fn whichever_signature_of_the_same_words_came_first_the_views_are_the_same() {
+    let held = record(1, 5, RecordState::Up);
+    let again = |item: VerifiedItem| {
+        let signature = Signature([9; 32], [9; 32]);
+        match item {
+            VerifiedItem::Witness(said) => VerifiedItem::Witness(vouched(Witness { signature, ..(*said).clone() })),
+            VerifiedItem::Forget(said) => VerifiedItem::Forget(vouched(Forget { signature, ..(*said).clone() })),
+            record => record,
+        }
+    };
+    for said in [witness(&held, 10, 1, Stage::Down), forget(&held, 10, 1)] {
+        let (one, other) = (said.clone(), again(said));
+        let held = VerifiedItem::Record(held.clone());
+        let mut first = view_of(&[held.clone(), one.clone(), other.clone()]);
+        let mut second = view_of(&[held, other, one]);
+        assert_eq!(essence(&mut first), essence(&mut second), "they would be compared for ever");
+    }
+}
+
+#[test]
 fn a_witness_waits_for_its_record() {
     let held = record(1, 5, RecordState::Up);
     let mut view = View::new(10);
