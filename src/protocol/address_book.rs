@@ -240,6 +240,16 @@ impl AddressBook {
         kept.filter_map(|(address, known)| Some((address, known.node?)))
     }
 
+    /// How many were heard of and never answered, configured ones apart.
+    pub fn unreached(&self) -> usize {
+        self.known.values().filter(|known| !known.reached && !known.configured).count()
+    }
+
+    /// How many have answered, configured ones apart.
+    pub fn reached_count(&self) -> usize {
+        self.known.values().filter(|known| known.reached && !known.configured).count()
+    }
+
     /// Somebody is there.
     pub fn reached(&mut self, address: &HostPort, node: ControllerId, now: Now) {
         let (wall_ms, now) = (now.wall_ms, now.mono);

@@ -99,6 +99,11 @@ impl Agreement {
         }
     }
 
+    /// From how many nodes statements are kept.
+    pub fn heard(&self) -> usize {
+        self.heard.len()
+    }
+
     /// The digest that is held.
     pub fn digest(&self) -> Hash {
         self.digest

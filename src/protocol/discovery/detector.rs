@@ -119,6 +119,11 @@ impl Detector {
         self.cases.len()
     }
 
+    /// How many it may not accuse before it has met them.
+    pub fn barred(&self) -> usize {
+        self.barred.len()
+    }
+
     /// True if somebody is to be dialled to see whether it lives.
     pub fn wants_probes(&self) -> bool {
         self.cases.values().any(|case| matches!(case, Case::Silent { probe: Probe::Wanted, .. }))

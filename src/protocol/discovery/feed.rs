@@ -16,7 +16,7 @@ use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::time::Time;
 
 /// Changes remembered. A link that falls further behind than this is brought up to date by `Sync`.
-const MAX_LOG: usize = 16_384;
+pub const MAX_LOG: usize = 16_384;
 
 /// What of an entry changed, and is to be passed on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -87,6 +87,16 @@ impl Feed {
         }
         let soonest = self.last_flush.map_or(Time::ZERO, |last| last + self.flush_interval);
         self.due.get_or_insert((now + self.flush_first).max(soonest));
+    }
+
+    /// How many changes are remembered.
+    pub fn len(&self) -> usize {
+        self.log.len()
+    }
+
+    /// True if every link has been sent everything.
+    pub fn is_empty(&self) -> bool {
+        self.log.is_empty()
     }
 
     /// When the next flush is due, if anything changed.

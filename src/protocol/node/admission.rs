@@ -137,7 +137,9 @@ impl Node {
 
     /// The connection is over: frees its place, and draws the conclusions.
     pub(super) fn closed(&mut self, now: Now, peer: PeerId, reason: Reason, by_remote: bool, actions: &mut Actions) {
-        let Some(link) = self.links.remove(&peer) else { return };
+        let Some(mut link) = self.links.remove(&peer) else { return };
+        // What is remembered of a closed peer is who it was, not its debts.
+        (link.owed, link.want) = Default::default();
         self.feed.part(peer);
         if link.phase == Phase::Established && reason == Reason::HeartbeatTimeout && !by_remote {
             self.timed_out += 1;

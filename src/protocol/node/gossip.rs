@@ -216,7 +216,8 @@ impl Node {
         link.differing = if statement.digest == digest || !quiet { 0 } else { link.differing.saturating_add(1) };
         let rested = link.last_sync.is_none_or(|last| now.mono.since(last).as_millis() as u64 >= SYNC_PAUSE_MS);
         let compare = link.differing >= 3 && rested && link.is_outgoing_edge();
-        if let Some(id) = link.node.filter(|_| link.is_edge()) {
+        // Of nodes only that are in the view: what a stranger states, when there is no room for him, says nothing of it.
+        if let Some(id) = link.node.filter(|id| link.is_edge() && self.view.get(id).is_some()) {
             self.agreement.hear(id, statement, dated);
         }
         if compare {
@@ -281,7 +282,7 @@ impl Node {
         }
         // Lost state, or another self: one jump over it settles the first case. From now on the same record, which many
         // may send before the jump is published, is a lesser one.
-        self.version = version + 1;
+        self.version = version.saturating_add(1);
         self.publisher.hurry();
     }
 

@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::link::{Link, Phase};
-use super::{Action, Actions, Node, Outcome, Ticket};
+use super::{Action, Actions, MAX_DIAL_BACKS, MAX_DIAL_BACKS_WAITING, Node, Outcome, Ticket};
 use crate::protocol::address::{HostPort, is_fit_to_learn};
 use crate::protocol::address_book::{Obstacle, until};
 use crate::protocol::bucket::Rate;
@@ -54,8 +54,6 @@ const FEW_NODES: usize = 24;
 const LONG_KNOWN: usize = 2;
 /// Dials to addresses that nobody has answered at yet. A node in a network of a thousand that forms makes about thirty.
 const UNPROVEN_DIALS: Rate = Rate { per_second: 10, burst: 128 };
-/// Nodes that wait to be dialled back: as many as may be unknown at once, and more.
-const MAX_DIAL_BACKS: usize = 1024;
 
 /// What a tick has found out.
 struct Tick {
@@ -164,7 +162,10 @@ impl Node {
 
     fn dial_probes(&mut self, tick: &mut Tick, actions: &mut Actions) {
         let missed = self.detector.take_probes();
-        let untested = std::mem::take(&mut self.dial_backs);
+        let under_way = self.links.values().filter(|link| link.is_look()).count();
+        let room = MAX_DIAL_BACKS.saturating_sub(under_way).min(self.dial_backs.len());
+        // The others get their turn when one of these is over, which calls for the next tick.
+        let untested: Vec<ControllerId> = self.dial_backs.drain(..room).collect();
         for id in missed.into_iter().chain(untested) {
             let Some(entry) = self.view.get(&id) else { continue };
             let (address, reachable) = (entry.record().body.address, entry.record().body.reachable);
@@ -233,7 +234,9 @@ impl Node {
         if self.dial_backs.contains(&id) {
             return;
         }
-        if self.dial_backs.len() >= MAX_DIAL_BACKS || !at_itself && !self.dial_rate.take(UNPROVEN_DIALS, now.mono) {
+        if self.dial_backs.len() >= MAX_DIAL_BACKS_WAITING
+            || !at_itself && !self.dial_rate.take(UNPROVEN_DIALS, now.mono)
+        {
             // Somebody else whom it dials will find it out.
             return self.count_dropped(Reason::TooFast);
         }

@@ -16,7 +16,7 @@ use crate::protocol::time::Time;
 
 /// Nodes that may be wanted of one link, 8 bytes each and a little. A remote that never answers cannot make the list of what
 /// it was told to want grow further; what found no place differs still, and the next comparison of views finds it.
-const MAX_WANTED: usize = 4096;
+pub(super) const MAX_WANTED: usize = 4096;
 
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -139,6 +139,11 @@ impl Link {
     /// True for an established connection that is more than a look.
     pub(super) fn is_edge(&self) -> bool {
         self.phase == Phase::Established && self.purpose != Purpose::Probe
+    }
+
+    /// A dial that only looks who is there.
+    pub(super) fn is_look(&self) -> bool {
+        self.direction == Direction::Outgoing && self.purpose == Purpose::Probe
     }
 
     pub(super) fn is_outgoing_edge(&self) -> bool {

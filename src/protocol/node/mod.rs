@@ -25,6 +25,7 @@ mod reporting;
 mod rounds;
 mod screening;
 mod settings;
+mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -59,6 +60,12 @@ pub use settings::{Memory, Settings};
 
 /// Closed peers remembered for `kithd peers --all`, about 200 bytes each.
 const MAX_CLOSED: usize = 256;
+/// Dials under way to find out whether newcomers can be reached: each costs a socket and a thread, and goes to an address
+/// that its node has chosen.
+const MAX_DIAL_BACKS: usize = 32;
+/// Newcomers that wait for such a dial, 32 bytes each: as many as may be unknown at once, and more. Whoever finds no
+/// place asks again with its next connection.
+const MAX_DIAL_BACKS_WAITING: usize = 1024;
 
 /// A number the driver gives a user's `connect`, to know its outcome again.
 pub type Ticket = u64;
@@ -204,7 +211,7 @@ impl Node {
         }
         let times = settings.peer;
         let fresh = (times.interval * 2).max(times.timeout) + times.interval;
-        let (incarnation, version) = (rng.next_u64(), (memory.version + 1).max(now.wall_ms));
+        let (incarnation, version) = (rng.next_u64(), memory.version.saturating_add(1).max(now.wall_ms));
         let view = View::new(settings.max_nodes);
         let feed = Feed::new(settings.flush_first, settings.flush_interval);
         let publisher = Publisher::new(settings.publish_stability, settings.publish_interval);

@@ -59,7 +59,7 @@ impl Node {
     pub(super) fn publish(&mut self, now: Now, actions: &mut Actions) {
         let heads = self.publisher.published(now.mono);
         let held = self.view.get(&self.me).map_or(0, |entry| entry.record().body.version);
-        self.version = self.version.max(held) + 1;
+        self.version = self.version.max(held).saturating_add(1);
         self.issued = self.issued.max(now.wall_hours());
         self.renewal_due = now.mono + RENEWAL;
         let body = RecordBody {

@@ -247,5 +247,54 @@ fn a_busy_answer_fits_the_frame_of_a_stranger() {
     assert!(frame.len() <= MAX_FRAME_BEFORE_HELLO, "{}", frame.len());
 }
 
+/// A remote that names another node each time it comes, and says that it cannot be reached.
+fn newcomer(number: u64) -> Verified<Record> {
+    let mut id = [7; 32];
+    id[..8].copy_from_slice(&number.to_le_bytes());
+    let unreachable = RecordBody { reachable: false, ..record(OTHER, 1, 1).body.clone() };
+    Record::signed(RecordBody { id: ControllerId(id), ..unreachable }, &Key(7))
+}
+
+#[test]
+fn what_passing_strangers_leave_behind_is_bounded() {
+    let mut node = node(1);
+    for number in 0..200 {
+        let now = at(10 + number);
+        let peer = node.accepted(now, address(9), &mut Vec::new()).expect("room");
+        let hello = PeerEvent::Hello {
+            record: newcomer(number),
+            clock_ms: now.wall_ms,
+            purpose: Purpose::Overlay,
+            dialled: address(1),
+        };
+        told(&mut node, now, peer, hello);
+        let digest = node.digest();
+        let statement = crate::protocol::message::Statement { digest, ages: List::new() };
+        told(&mut node, now, peer, PeerEvent::Statement(statement, now.mono));
+        let want = (0..64).map(|number| newcomer(number).body.id.short()).collect();
+        told(&mut node, now, peer, PeerEvent::Push(Vec::new(), want));
+        told(&mut node, now, peer, PeerEvent::Closed { reason: Reason::EndOfStream, by_remote: true });
+        for (what, held, bound) in node.sizes() {
+            assert!(held <= bound, "{what}: {held} are held, {bound} at most may be");
+        }
+    }
+    assert_eq!(node.view().len(), node.settings.max_nodes, "the view was full when the last came");
+    let mut actions = Vec::new();
+    node.handle(at(1000), Input::Idle, &mut actions);
+    let looks = |action: &&Action| matches!(action, Action::Dial(_, greeting) if greeting.purpose == Purpose::Probe);
+    assert!(actions.iter().filter(looks).count() <= MAX_DIAL_BACKS + node.settings.max_nodes);
+}
+
+#[test]
+fn versions_end_without_a_panic() {
+    let memory = Memory { version: u64::MAX, addresses: Vec::new(), bans: Vec::new() };
+    let mut node = Node::new(settings(1), Box::new(Key(1)), &memory, 1, NOW);
+    let peer = linked(&mut node, at(10));
+    let last = VerifiedItem::Record(record(ME, u64::MAX, 77));
+    told(&mut node, at(20), peer, PeerEvent::Push(vec![last], Vec::new()));
+    node.handle(at(21), Input::Discovery, &mut Vec::new());
+    node.handle(at(22), Input::Leave, &mut Vec::new());
+}
+
 #[path = "access_tests.rs"]
 mod access;
