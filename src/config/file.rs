@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<Setting>, ConfigError> {
 }
 
 /// The settings in a file's bytes.
-fn settings(name: &str, bytes: &[u8]) -> Result<Vec<Setting>, ConfigError> {
+pub(super) fn settings(name: &str, bytes: &[u8]) -> Result<Vec<Setting>, ConfigError> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
         ConfigError::new(format!("{name}: line {line}"), "is not UTF-8; save the file in that encoding")

@@ -97,10 +97,21 @@ impl Config {
             Some(path) => file::read(path)?,
             None => Vec::new(),
         };
+        Self::layered(settings.into_iter().chain(environment()?).chain(of_flags(flags)))
+    }
+
+    /// What a file of this name with these bytes says, and nothing else does: for whoever tries out bytes that are in no
+    /// file (`tests/fuzz`).
+    #[doc(hidden)]
+    pub fn of_bytes(name: &str, bytes: &[u8]) -> Result<Loaded, ConfigError> {
+        Self::layered(file::settings(name, bytes)?.into_iter())
+    }
+
+    fn layered(settings: impl Iterator<Item = Setting>) -> Result<Loaded, ConfigError> {
         let mut config = Self::default();
         let mut origins = Origins::default();
         let mut places = BTreeMap::new();
-        for setting in settings.into_iter().chain(environment()?).chain(of_flags(flags)) {
+        for setting in settings {
             setting.apply(&mut config)?;
             origins.0.insert(setting.key.name, setting.origin);
             places.insert(setting.key.name, setting.place);

@@ -1,0 +1,97 @@
+//! Every small parser of text that people or other nodes write: what it accepts it prints, and reads back as the same;
+//! what it refuses, it refuses in one line.
+
+use kithd::Config;
+use kithd::admin::api::{AdminError, Answer};
+use kithd::config::{Overrides, duration, keys};
+use kithd::protocol::address::{HostPort, dialable};
+use kithd::protocol::escape::misleads;
+use kithd::protocol::identity::{ControllerId, Label, from_hex, to_hex};
+use kithd::protocol::time::{from_rfc3339, rfc3339};
+
+use super::bytes::Bytes;
+
+pub fn run(data: &[u8]) {
+    let mut bytes = Bytes::new(data);
+    let key = usize::from(bytes.byte());
+    let text = String::from_utf8_lossy(bytes.rest());
+    label(&text);
+    place(&text);
+    numbers(&text);
+    setting(key, &text);
+    answer(&text);
+}
+
+/// One line that does to a terminal nothing but show.
+pub fn assert_harmless(line: &str) {
+    assert!(!line.contains(|c: char| c.is_control() || misleads(c)), "{line:?}");
+}
+
+fn label(text: &str) {
+    let legal = |text: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        (1..=63).contains(&text.len()) && text.chars().all(allowed)
+    };
+    let lossy = Label::from_lossy(text);
+    assert!(legal(lossy.as_str()));
+    assert_eq!(Label::from_lossy(lossy.as_str()), lossy);
+    match text.parse::<Label>() {
+        Ok(label) => assert!(legal(text) && label.as_str() == text && label == lossy),
+        Err(why) => {
+            assert!(!legal(text));
+            assert_harmless(&why);
+        }
+    }
+}
+
+fn place(text: &str) {
+    match text.parse::<HostPort>() {
+        Ok(place) => {
+            let written = place.to_string();
+            assert_harmless(&written);
+            assert_eq!(written.parse().as_ref(), Ok(&place));
+            if let HostPort::Ip(address) = place {
+                assert_eq!(dialable(address), Ok(address));
+            }
+        }
+        Err(why) => assert_harmless(&why),
+    }
+}
+
+fn numbers(text: &str) {
+    if let Ok(read) = duration::parse(text) {
+        assert_eq!(duration::parse(&duration::text(read)), Ok(read));
+    }
+    if let Some(moment) = from_rfc3339(text) {
+        assert_eq!(rfc3339(moment), text);
+    }
+    if let Ok(id) = text.parse::<ControllerId>() {
+        assert_eq!(id.hex(), text.to_ascii_lowercase());
+    }
+    if let Some(bytes) = from_hex::<4>(text) {
+        assert_eq!(to_hex(&bytes), text.to_ascii_lowercase());
+    }
+}
+
+/// As a flag's value, which is where the grammar of all the keys is.
+fn setting(key: usize, text: &str) {
+    let key = &keys()[key % keys().len()];
+    let mut flags = Overrides::default();
+    flags.set(key, vec![text.to_owned()]);
+    match Config::load(None, &flags) {
+        Ok(loaded) => {
+            assert_eq!(loaded.config.check(), Ok(()));
+            let mut again = Overrides::default();
+            again.set(key, key.words(&loaded.config));
+            assert_eq!(Config::load(None, &again).map(|again| again.config), Ok(loaded.config));
+        }
+        Err(error) => assert_harmless(&error.to_string()),
+    }
+}
+
+fn answer(text: &str) {
+    let line = Answer::Error(AdminError::negative("no", text)).line();
+    assert_harmless(&line);
+    let read: Answer = serde_json::from_str(&line).expect("an answer is JSON");
+    assert!(matches!(read, Answer::Error(error) if error.message == text));
+}
