@@ -1,6 +1,7 @@
-//! The frame splitter: the same frames and the same end whatever the cuts, and never more held than one frame.
+//! The frame splitter: the same frames and the same end whatever the cuts, and never more held than one frame. And the
+//! messages in a record's plaintext, which are cut the same way.
 
-use kithd::protocol::codec::{FrameSplitter, Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, PREAMBLE, check_preamble};
+use kithd::protocol::codec::{FrameSplitter, Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, PREAMBLE, Preamble, messages};
 use kithd::protocol::reason::Reason;
 
 use super::bytes::Bytes;
@@ -25,7 +26,9 @@ impl Frames for Found {
         assert!(self.preamble.is_none() && self.frames.is_empty(), "a preamble comes once, and first");
         self.preamble = Some(preamble);
         self.taken += PREAMBLE;
-        check_preamble(preamble)
+        assert_eq!(Preamble::from_bytes(preamble).to_bytes(), preamble);
+        // What a foreign version is told, is said by the handshake.
+        if Preamble::from_bytes(preamble).speaks(1) { Ok(()) } else { Err(Reason::VersionMismatch) }
     }
 
     fn frame(&mut self, frame: &[u8]) -> Result<(), Reason> {
@@ -45,6 +48,14 @@ pub fn run(data: &[u8]) {
     for cuts in [[0; 3], [1; 3], cuts] {
         assert_eq!(split(stream, with_preamble, strange, cuts), expected, "cut by {cuts:?}");
     }
+    let (found, end) = reference(stream, false, 0);
+    let mut inside = Vec::new();
+    let all = messages(stream, |message| {
+        inside.push(message.to_vec());
+        Ok(())
+    });
+    assert_eq!(inside, found.frames);
+    assert_eq!(all.is_ok(), end.is_ok() && found.taken == stream.len(), "a record holds whole messages");
 }
 
 /// Feeds the stream in pieces of these lengths, in turn; 0 stands for all the rest.

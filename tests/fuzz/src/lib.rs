@@ -15,11 +15,14 @@
 //! `[[bin]]` in `Cargo.toml`, both as the others are.
 
 mod bytes;
+mod hands;
 mod made;
 
 pub mod admin;
 pub mod configuration;
 pub mod frames;
+pub mod handshake_head;
+pub mod handshake_tail;
 pub mod head_message;
 pub mod merge;
 pub mod node;
@@ -36,6 +39,8 @@ macro_rules! for_each_target {
             admin
             configuration
             frames
+            handshake_head
+            handshake_tail
             head_message
             merge
             node

@@ -20,7 +20,7 @@ pub const WALL_MS: u64 = 1_795_254_185_042;
 
 const NODES: usize = 24;
 const PURPOSES: [Purpose; 3] = [Purpose::Overlay, Purpose::Ring, Purpose::Probe];
-const REASONS: [Reason; 12] = [
+const REASONS: [Reason; 15] = [
     Reason::EndOfStream,
     Reason::Reset,
     Reason::EofInFrame,
@@ -33,11 +33,16 @@ const REASONS: [Reason; 12] = [
     Reason::Local,
     Reason::Myself,
     Reason::Busy,
+    Reason::NetworkKey,
+    Reason::NoAnswer,
+    Reason::BadRecordTag,
 ];
 
 /// Makes things, and remembers the records it made: witnesses and forgets speak of these.
 #[derive(Default)]
 pub struct Maker {
+    /// Who introduces itself in messages, if it is honest.
+    pub speaker: Option<ControllerId>,
     records: Vec<Arc<Record>>,
     digests: Vec<Hash>,
 }
@@ -71,6 +76,11 @@ pub fn reason(bytes: &mut Bytes<'_>) -> Reason {
 }
 
 impl Maker {
+    /// For messages of this node.
+    pub fn speaking(speaker: ControllerId) -> Self {
+        Self { speaker: Some(speaker), ..Self::default() }
+    }
+
     /// The records made so far, and those given to it.
     pub fn know(&mut self, record: Arc<Record>) {
         self.records.push(record);
@@ -86,6 +96,13 @@ impl Maker {
     pub fn record(&mut self, bytes: &mut Bytes<'_>) -> Arc<Record> {
         let of = any_id(bytes);
         self.record_of(of, bytes)
+    }
+
+    fn introduction(&mut self, bytes: &mut Bytes<'_>) -> Arc<Record> {
+        match self.speaker.filter(|_| !bytes.chance(16)) {
+            Some(speaker) => self.record_of(speaker, bytes),
+            None => self.record(bytes),
+        }
     }
 
     pub fn record_of(&mut self, of: ControllerId, bytes: &mut Bytes<'_>) -> Arc<Record> {
@@ -156,7 +173,7 @@ impl Maker {
     pub fn tail_message(&mut self, bytes: &mut Bytes<'_>) -> TailMessage {
         match bytes.below(12) {
             0 | 1 => TailMessage::Hello {
-                record: self.record(bytes),
+                record: self.introduction(bytes),
                 clock_ms: if bytes.chance(16) { bytes.number() } else { WALL_MS },
                 purpose: purpose(bytes),
                 dialled: address(bytes),
@@ -181,11 +198,11 @@ impl Maker {
     pub fn head_message(&mut self, seq: u64, bytes: &mut Bytes<'_>) -> HeadMessage {
         match bytes.below(12) {
             0 | 1 => HeadMessage::Welcome {
-                record: self.record(bytes),
+                record: self.introduction(bytes),
                 clock_ms: if bytes.chance(16) { bytes.number() } else { WALL_MS },
             },
             2 => HeadMessage::Busy {
-                record: self.record(bytes),
+                record: self.introduction(bytes),
                 hints: (0..bytes.below(17)).map(|_| address(bytes)).collect(),
             },
             3..=5 => {

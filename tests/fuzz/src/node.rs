@@ -103,6 +103,8 @@ struct End {
     answers: Answers,
     /// The last heartbeat that was sent.
     beat: u64,
+    /// Who has proved its key.
+    remote: Option<ControllerId>,
     open: bool,
 }
 
@@ -140,7 +142,7 @@ impl Trial {
 
     fn begin(&mut self, id: PeerId, side: Side, first: Command) {
         let peer = Peer::new(side, settings().peer);
-        self.ends.insert(id, End { side, peer, answers: Answers::default(), beat: 0, open: false });
+        self.ends.insert(id, End { side, peer, answers: Answers::default(), beat: 0, remote: None, open: false });
         self.feed(id, peer_state::Input::Command(first));
     }
 
@@ -167,6 +169,7 @@ impl Trial {
         let Some(id) = self.any_end(bytes) else { return };
         self.maker.know_digest(self.node.digest());
         let end = self.ends.get_mut(&id).expect("one of them");
+        self.maker.speaker = end.remote;
         let input = match end.side {
             Side::Tail => peer_state::Input::Answer(self.maker.head_message(end.beat, bytes)),
             Side::Head => {
@@ -183,12 +186,18 @@ impl Trial {
         self.feed(id, input);
     }
 
-    /// A dial succeeds, or a stream ends.
+    /// A dial succeeds, a handshake does, or a stream ends.
     fn fate(&mut self, bytes: &mut Bytes<'_>) {
         let Some(id) = self.any_end(bytes) else { return };
-        let input = match bytes.chance(4) {
-            true => peer_state::Input::Ended(reason(bytes)),
-            false => peer_state::Input::Connected,
+        let end = self.ends.get_mut(&id).expect("one of them");
+        let input = match (bytes.chance(4), end.peer.state()) {
+            (true, _) => peer_state::Input::Ended(reason(bytes)),
+            (false, PeerState::Handshaking { remote: None, .. }) => {
+                let remote = any_id(bytes);
+                end.remote = Some(remote);
+                peer_state::Input::Secured(remote)
+            }
+            (false, _) => peer_state::Input::Connected,
         };
         self.feed(id, input);
     }
@@ -279,7 +288,7 @@ impl Trial {
                         event.check::<_, _, Reason>(|record| Ok(Verified::vouch(record)), |item| Ok(vouched(item)));
                     self.inbox.extend(event.into_iter().map(|event| Input::Peer(id, event)));
                 }
-                peer_state::Action::Dial(_) | peer_state::Action::Preamble(_) | peer_state::Action::Shut => {}
+                peer_state::Action::Dial(_) | peer_state::Action::Secure(_) | peer_state::Action::Shut => {}
             }
         }
         if is_over {

@@ -10,7 +10,7 @@ use kithd::protocol::peer_state::{
 use kithd::protocol::time::Time;
 
 use super::bytes::Bytes;
-use super::made::{Maker, WALL_MS, address, purpose, reason};
+use super::made::{Maker, WALL_MS, address, any_id, purpose, reason};
 
 /// After this many ticks at one moment a machine is no longer late but in a circle.
 const MOST_TICKS: usize = 4;
@@ -21,10 +21,11 @@ pub fn run(data: &[u8]) {
     let mut trial = Trial {
         side,
         peer: Peer::new(side, times(&mut bytes)),
-        maker: Maker::default(),
+        maker: Maker::speaking(any_id(&mut bytes)),
         now: Time(1_000_000),
         beat: 0,
         watches: 0,
+        secured: false,
     };
     while !bytes.is_empty() {
         let input = trial.input(&mut bytes);
@@ -52,6 +53,8 @@ struct Trial {
     beat: u64,
     /// Handed up and not yet answered.
     watches: u32,
+    /// Somebody has proved a key.
+    secured: bool,
 }
 
 impl Trial {
@@ -65,8 +68,9 @@ impl Trial {
                 purpose: purpose(bytes),
             }))),
             (0, Side::Head) => Input::Command(Command::Accept),
-            (1 | 2, Side::Tail) => Input::Connected,
-            (1..=4, Side::Head) => Input::Command(Command::Answer(self.maker.head_message(self.beat, bytes))),
+            (1, Side::Tail) => Input::Connected,
+            (1 | 2, _) => self.secure().unwrap_or(Input::Tick),
+            (3 | 4, Side::Head) => Input::Command(Command::Answer(self.maker.head_message(self.beat, bytes))),
             (3 | 4, Side::Tail) => Input::Command(Command::Issue(self.maker.tail_message(bytes))),
             (5, _) => Input::Command(Command::Beat),
             (6, _) => Input::Command(Command::Spare),
@@ -85,6 +89,13 @@ impl Trial {
             },
             _ => Input::Tick,
         }
+    }
+
+    /// The handshake is over, if there is one.
+    fn secure(&mut self) -> Option<Input> {
+        let PeerState::Handshaking { remote: None, .. } = self.peer.state() else { return None };
+        self.secured = true;
+        self.maker.speaker.map(Input::Secured)
     }
 
     /// To the next deadline, a little or a lot later; the clock may also stand still.
@@ -114,11 +125,14 @@ impl Trial {
 
     fn check(&mut self, action: &Action) {
         match action {
-            Action::Dial(_) | Action::Preamble(_) | Action::Issue(_) | Action::Beat { .. } => {
+            Action::Dial(_) | Action::Secure(_) | Action::Issue(_) | Action::Beat { .. } => {
                 assert_eq!(self.side, Side::Tail, "{action:?}");
             }
             Action::Answer(_) => assert_eq!(self.side, Side::Head, "{action:?}"),
             _ => {}
+        }
+        if matches!(action, Action::Issue(_) | Action::Answer(_) | Action::Beat { .. }) {
+            assert!(self.secured, "a stranger gets not one byte: {action:?}");
         }
         match action {
             Action::Beat { seq, echo } => {
