@@ -31,6 +31,10 @@
 //! is what it notices; [`Outcome`] is how a dial ended; [`End`] is why it should end. What it reports is in
 //! [`protocol::report`]. The other modules are the house itself: open to be read, and free to change.
 //!
+//! # For programs in other languages
+//!
+//! [`protocol::wire`] gives every byte that two nodes exchange, with examples: enough to write another one.
+//!
 //! # The house
 //!
 //! Each floor may use only what lies below it.

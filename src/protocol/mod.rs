@@ -8,6 +8,8 @@
 //!                                                                 │
 //!   actions ◀── node (address_book, discovery/, view, digest) ◀───┘
 //! ```
+//!
+//! What travels between two nodes, byte by byte, for programs in other languages: [`wire`].
 
 pub mod address;
 pub mod address_book;
@@ -39,3 +41,4 @@ pub mod report;
 pub mod rng;
 pub mod time;
 pub mod view;
+pub mod wire;

@@ -1,0 +1,293 @@
+//! The page that tells strangers what is on the wire (`src/protocol/wire.md`) says what the program does: its examples are
+//! encoded and decoded, its tables counted, its numbers compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use kithd::protocol::codec::{
+    MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Message, PREAMBLE, Preamble, decode_frame, encode, encode_frame,
+};
+use kithd::protocol::hash::{Hash, hash_parts};
+use kithd::protocol::identity::{ControllerId, Label, ShortId, to_hex};
+use kithd::protocol::list::List;
+use kithd::protocol::message::{
+    BucketHash, EntryHash, HeadMessage, MAX_ENTRIES, MAX_HINTS, MAX_ITEMS, MAX_RADIUS, MAX_WANT, News, Purpose,
+    Statement, TailMessage, VERSION,
+};
+use kithd::protocol::peer_state::MAX_WATCHES;
+use kithd::protocol::reason::Reason;
+use kithd::protocol::record::{
+    Forget, ForgetBody, Item, MAX_EDGES, MAX_RECORD, MAX_TAGS, NetworkId, Record, RecordBody, RecordState, Signed,
+    Stage, Witness, WitnessBody,
+};
+use kithd::secure::credentials::PROOF;
+use kithd::secure::door::Door;
+use kithd::secure::handshake::MAX_MESSAGE;
+use kithd::secure::keys::Identity;
+use kithd::secure::primitives::Cipher;
+use kithd::secure::session::{REKEY_AFTER, TAG};
+
+fn page() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/protocol/wire.md")).unwrap()
+}
+
+/// The bytes of the page's examples: blocks that begin with `example NAME`, hex digits before a bar, words after it, and
+/// `{NAME}` for an earlier example.
+fn examples() -> BTreeMap<String, String> {
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    for block in page().split("```text\nexample ").skip(1) {
+        let mut lines = block.split("\n```").next().unwrap().lines();
+        let name = lines.next().unwrap().trim().to_owned();
+        let mut digits = String::new();
+        for line in lines {
+            let (bytes, _) = line.split_once('|').unwrap_or_else(|| panic!("{name}: no bar in {line:?}"));
+            match bytes.trim().strip_prefix('{').and_then(|other| other.strip_suffix('}')) {
+                Some(other) => digits.push_str(&found[other]),
+                None => digits.extend(bytes.chars().filter(|c| !c.is_whitespace())),
+            }
+        }
+        assert!(found.insert(name.clone(), digits).is_none(), "{name} is there twice");
+    }
+    found
+}
+
+/// The rows of the table below that heading.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let page = page();
+    let (_, section) = page.split_once(&format!("# {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
+    let section = section.split("\n#").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'));
+    let cells = rows.map(|row| row.split('|').map(|cell| cell.trim().replace('`', "")).collect());
+    // The heading and the line below it.
+    cells.skip(2).collect()
+}
+
+/// An identity of the page: the secret seed is this byte, 32 times.
+fn identity(seed: u8) -> (ControllerId, Identity) {
+    let id = ControllerId(SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes());
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("identity.key");
+    fs::write(&path, format!("{}\n{id}\n", to_hex(&[seed; 32]))).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    (id, Identity::load_or_create(&path).unwrap())
+}
+
+fn alpha() -> RecordBody {
+    RecordBody {
+        network: NetworkId::of("kith"),
+        id: identity(1).0,
+        version: 1_800_000_000_000,
+        issued: 500_000,
+        incarnation: 7,
+        state: RecordState::Up,
+        reachable: true,
+        address: ([127, 0, 0, 1], 7100).into(),
+        label: Label::from_lossy("alpha"),
+        tags: std::iter::once(("os".to_owned(), "linux".to_owned())).collect(),
+        edges: std::iter::once(identity(2).0.short()).collect(),
+    }
+}
+
+fn record() -> Arc<Record> {
+    Record::signed(alpha(), &identity(1).1).shared()
+}
+
+fn witness() -> WitnessBody {
+    WitnessBody {
+        network: NetworkId::of("kith"),
+        subject: identity(1).0.short(),
+        record: record().hash().short(),
+        stage: Stage::Down,
+        need: 1,
+        observer: identity(2).0,
+    }
+}
+
+fn forget() -> ForgetBody {
+    let WitnessBody { network, subject, record, observer, .. } = witness();
+    ForgetBody { network, subject, record, issued: 500_001, author: observer }
+}
+
+fn news() -> News {
+    let by = identity(2).1;
+    let items =
+        [Item::Witness(Witness::signed(witness(), &by).shared()), Item::Forget(Forget::signed(forget(), &by).shared())];
+    News { items: items.into_iter().collect(), want: std::iter::once(identity(2).0.short()).collect() }
+}
+
+fn tails() -> Vec<(&'static str, TailMessage)> {
+    let statement = Statement { digest: Hash([0xdd; 32]), ages: [1, 12].into_iter().collect() };
+    let buckets = std::iter::once(BucketHash(0x2a, [0xbb; 8])).collect();
+    vec![
+        (
+            "Hello",
+            TailMessage::Hello {
+                record: record(),
+                clock_ms: 1_800_000_000_123,
+                purpose: Purpose::Ring,
+                dialled: SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 7101)),
+            },
+        ),
+        ("Repurpose", TailMessage::Repurpose(Purpose::Overlay)),
+        ("Heartbeat of the tail", TailMessage::Heartbeat { seq: 3, statement, echo: Some(2) }),
+        ("Watch", TailMessage::Watch),
+        ("Push", TailMessage::Push(news())),
+        ("Sync", TailMessage::Sync { buckets }),
+        ("Goodbye of the tail", TailMessage::Goodbye(Reason::Leaving)),
+    ]
+}
+
+fn heads() -> Vec<(&'static str, HeadMessage)> {
+    let hints = std::iter::once(SocketAddr::from(([192, 0, 2, 1], 7100))).collect();
+    let entries = std::iter::once(EntryHash(ShortId([0x2a; 8]), [0xee; 8])).collect();
+    let items = std::iter::once(Item::Record(record())).collect();
+    vec![
+        ("Welcome", HeadMessage::Welcome { record: record(), clock_ms: 1_800_000_000_124 }),
+        ("Busy", HeadMessage::Busy { record: record(), hints }),
+        (
+            "Heartbeat of the head",
+            HeadMessage::Heartbeat { seq: 3, statement: Statement { digest: Hash([0xdd; 32]), ages: List::new() } },
+        ),
+        ("News", HeadMessage::News(News { items, want: List::new() })),
+        ("Ack", HeadMessage::Ack(News::default())),
+        ("Differences", HeadMessage::Differences { buckets: std::iter::once(0x2a).collect(), entries }),
+        ("Goodbye of the head", HeadMessage::Goodbye(Reason::BadRecordTag)),
+    ]
+}
+
+#[track_caller]
+fn same(examples: &BTreeMap<String, String>, name: &str, bytes: &[u8]) {
+    let told = examples.get(name).map_or("", String::as_str);
+    assert_eq!(told, to_hex(bytes), "example {name}");
+}
+
+/// Every message of both directions is shown, byte for byte.
+#[test]
+fn the_examples_are_what_is_sent() {
+    fn shown<M: Message + PartialEq + std::fmt::Debug>(
+        told: &BTreeMap<String, String>,
+        named: Vec<(&str, M)>,
+    ) -> Vec<u8> {
+        let mut tags = Vec::new();
+        for (name, message) in named {
+            let bytes = encode_frame(&message);
+            same(told, name, &bytes);
+            assert_eq!(decode_frame::<M>(&bytes[4..]).as_ref(), Ok(&message), "{name}");
+            tags.push(bytes[5]);
+        }
+        tags
+    }
+    let told = examples();
+    same(&told, "preamble", &Preamble::of(Cipher::AesGcm as u8, Purpose::Overlay).to_bytes());
+    same(&told, "record", &encode(&*record()));
+    same(&told, "signed of a witness", &witness().signed_bytes());
+    let expected: BTreeSet<&str> = ["preamble", "record", "signed of a witness"].into();
+    let named = tails().into_iter().map(|(name, _)| name).chain(heads().into_iter().map(|(name, _)| name));
+    assert_eq!(told.keys().map(String::as_str).collect::<BTreeSet<_>>(), expected.into_iter().chain(named).collect());
+    assert_eq!(shown(&told, tails()), (0..7).collect::<Vec<u8>>(), "all requests, in the order of their numbers");
+    assert_eq!(shown(&told, heads()), (0..7).collect::<Vec<u8>>(), "all answers, in the order of their numbers");
+    // There is no eighth.
+    assert_eq!(decode_frame::<TailMessage>(&[1, 7, 0, 0, 0]), Err(Reason::Malformed));
+    assert_eq!(decode_frame::<HeadMessage>(&[2, 7, 0, 0, 0]), Err(Reason::Malformed));
+}
+
+/// The signatures of the examples hold: a reader can test his own verification with them.
+#[test]
+fn the_examples_pass_the_door() {
+    let door = Door::new(NetworkId::of("kith"));
+    door.record(record()).unwrap();
+    for item in news().items.into_vec() {
+        door.item(item).unwrap();
+    }
+}
+
+#[test]
+fn the_reasons_have_the_numbers_of_the_page() {
+    let known =
+        (0..=u8::MAX).map_while(|number| match decode_frame::<TailMessage>(&[1, 6, 0, 0, 0, number, 0, 0, 0]) {
+            Ok(TailMessage::Goodbye(reason)) => Some(vec![number.to_string(), reason.to_string()]),
+            _ => None,
+        });
+    let told: Vec<Vec<String>> = table("Reasons").into_iter().map(|row| row[..2].to_vec()).collect();
+    assert_eq!(told, known.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_bounds_are_those_of_the_program() {
+    let told: BTreeMap<String, String> =
+        table("Sizes and bounds").into_iter().map(|row| (row[0].clone(), row[1].replace(',', ""))).collect();
+    let bounds = [
+        ("version of the protocol", usize::from(VERSION)),
+        ("preamble", PREAMBLE),
+        ("proof", PROOF),
+        ("longest handshake message", MAX_MESSAGE),
+        ("tag of a record", TAG),
+        ("longest frame before Welcome", MAX_FRAME_BEFORE_HELLO + TAG),
+        ("longest frame after it", MAX_FRAME + TAG),
+        ("longest plaintext of a record before Welcome", MAX_FRAME_BEFORE_HELLO),
+        ("longest plaintext of a record after it", MAX_FRAME),
+        ("longest message", MAX_FRAME - 4),
+        ("records under one key", usize::try_from(REKEY_AFTER).unwrap()),
+        ("record of a node", MAX_RECORD),
+        ("keys and values of its tags together", MAX_TAGS),
+        ("edges in it", MAX_EDGES),
+        ("label", Label::MAX),
+        ("ages in a statement", MAX_RADIUS),
+        ("items in news", MAX_ITEMS),
+        ("wanted nodes in news", MAX_WANT),
+        ("hints", MAX_HINTS),
+        ("entries in Differences", MAX_ENTRIES),
+        ("open Watch", usize::try_from(MAX_WATCHES).unwrap()),
+    ];
+    let bounds = bounds.map(|(name, bound)| (name.to_owned(), bound.to_string()));
+    assert_eq!(told, BTreeMap::from(bounds));
+}
+
+#[test]
+fn the_hashes_are_those_of_the_page() {
+    let told: BTreeMap<String, String> =
+        table("Hashes").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let alpha = record();
+    let leaf = hash_parts(b"kith leaf", &[&alpha.body.id.0, &alpha.body.version.to_le_bytes(), &alpha.hash().0]);
+    let short = alpha.body.id.short();
+    let bucket = |leaves: &[&[u8]]| hash_parts(b"kith digest bucket", leaves);
+    let buckets: Vec<Hash> =
+        (0..=u8::MAX).map(|at| if at == short.0[0] { bucket(&[&leaf.0]) } else { bucket(&[]) }).collect();
+    let buckets: Vec<&[u8]> = buckets.iter().map(|bucket| &bucket.0[..]).collect();
+    let mut view = kithd::protocol::view::View::new(4);
+    let door = Door::new(NetworkId::of("kith"));
+    view.merge(kithd::protocol::record::VerifiedItem::Record(door.record(alpha.clone()).unwrap()));
+    let digest = hash_parts(b"kith digest", &buckets);
+    assert_eq!(digest, view.digest(), "the page's rule is the program's");
+    let (_, state) = view.states().next().unwrap();
+    let (number, sync) = view.buckets().pop_first().unwrap();
+    assert_eq!(state, hash_parts(b"kith entry", &[&alpha.hash().0]).short());
+    assert_eq!(sync, hash_parts(b"kith bucket", &[&[&short.0[..], &state].concat()]).short());
+    assert_eq!(number, short.0[0]);
+    let hashes = [
+        ("network id of kith", to_hex(&NetworkId::of("kith").0)),
+        ("alpha's id", alpha.body.id.hex()),
+        ("alpha's short id", to_hex(&short.0)),
+        ("hash of alpha's record", alpha.hash().hex()),
+        ("leaf of alpha's entry", leaf.hex()),
+        ("digest of a view of alpha alone", digest.hex()),
+        ("state of alpha's entry", to_hex(&state)),
+        ("alpha's bucket in Sync", to_hex(&sync)),
+    ];
+    assert_eq!(told, hashes.map(|(name, hash)| (name.to_owned(), hash)).into());
+}
+
+/// `cargo test --test wire -- --ignored --nocapture what_the_page_should_say`
+#[test]
+#[ignore = "prints what to write after a change"]
+fn what_the_page_should_say() {
+    println!("record {}", to_hex(&encode(&*record())));
+    println!("signed of a witness {}", to_hex(&witness().signed_bytes()));
+    tails().iter().for_each(|(name, message)| println!("{name} {}", to_hex(&encode_frame(message))));
+    heads().iter().for_each(|(name, message)| println!("{name} {}", to_hex(&encode_frame(message))));
+}
