@@ -391,11 +391,11 @@ RECORD = Fields(
     network=Raw(8), id=Raw(32), version=U64, issued=U32, incarnation=U64, state=Named("up", "left"), reachable=Bool(),
     address=ADDRESS, label=Text(), tags=Sequence(Pair(Text(), Text()), 32), edges=Sequence(Raw(8), 16),
     signature=Raw(64),
-)  # fmt: skip
+)
 WITNESS = Fields(
     network=Raw(8), subject=Raw(8), record=Raw(8), stage=Named("suspect", "down"), need=U8, observer=Raw(32),
     signature=Raw(64),
-)  # fmt: skip
+)
 FORGET = Fields(network=Raw(8), subject=Raw(8), record=Raw(8), issued=U32, author=Raw(32), signature=Raw(64))
 NEWS = Fields(items=Sequence(Choice(record=RECORD, witness=WITNESS, forget=FORGET), 128), want=Sequence(Raw(8), 256))
 STATEMENT = Fields(digest=Raw(32), ages=Sequence(U8, 16))
@@ -464,7 +464,7 @@ def own_record(identity, network, label, at, **more):
         "network": network, "id": identity.id, "version": int(now * 1000), "issued": int(now / 3600),
         "incarnation": int.from_bytes(identity.id[:7], "little"), "state": "up", "reachable": False,
         "address": address(at), "label": label, "tags": [("client", "python")], "edges": [],
-    }  # fmt: skip
+    }
     return signed("record", {**record, **more}, identity)
 
 

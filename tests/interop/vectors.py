@@ -203,7 +203,7 @@ def make(cipher):
     begin = kith.preamble(cipher)
     messages, handshake_hash, ends = sessions(begin)
     payloads = [b"", b"\1" + kith.proof(Identity(HEAD[0]), NETWORK, kith.public_of(HEAD[1]), NOW + DAY),
-                kith.proof(Identity(TAIL[0]), NETWORK, kith.public_of(TAIL[1]), NOW + DAY)]  # fmt: skip
+                kith.proof(Identity(TAIL[0]), NETWORK, kith.public_of(TAIL[1]), NOW + DAY)]
     later = kith.preamble(cipher, 1, (2, 3))
     refusal = None
     try:
@@ -240,7 +240,7 @@ def make(cipher):
             {"name": name, "from": "tail", "number": number, "record": record.hex(), "reason": "bad-record-tag"}
             for name, number, record in bad_records(begin)
         ],
-    }  # fmt: skip
+    }
 
 
 def reason_of(take):
@@ -287,7 +287,7 @@ def main():
             assert vectors[part] == value, f"{path.name}: {part} is not what this program makes"
         acts, broken = check(vectors)
         print(f"vectors: {path.name}: a handshake, {len(vectors['records'])} records, {acts} failing acts, "
-              f"{broken} failing records")  # fmt: skip
+              f"{broken} failing records")
 
 
 if __name__ == "__main__":
