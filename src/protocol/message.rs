@@ -1,4 +1,4 @@
-//! What travels on an edge. This page is the protocol.
+//! What travels on an edge. This page is the protocol; [`wire`](super::wire) has it byte by byte.
 //!
 //! ```text
 //!  tail (dialled)                          head (accepted)

@@ -49,6 +49,20 @@ SMALL_ORDER = {
     )
 }
 
+# The same for Ed25519.
+SMALL_ORDER_IDS = {
+    bytes.fromhex(point)
+    for point in (
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    )
+}
+
 
 class Refused(Exception):
     """What came is not taken, for this reason; `answer` is to be sent all the same."""
@@ -86,14 +100,16 @@ class Identity:
 
 
 def verify(node, message, signature):
+    if is_small_order(node, SMALL_ORDER_IDS) or is_small_order(signature[:32], SMALL_ORDER_IDS):
+        raise Refused("bad-signature")
     try:
         Ed25519PublicKey.from_public_bytes(node).verify(signature, message)
     except (InvalidSignature, ValueError):
         raise Refused("bad-signature") from None
 
 
-def is_small_order(point):
-    return point[:31] + bytes([point[31] & 0x7F]) in SMALL_ORDER
+def is_small_order(point, among=SMALL_ORDER):
+    return point[:31] + bytes([point[31] & 0x7F]) in among
 
 
 # The handshake

@@ -72,6 +72,13 @@ def bad_proofs(static):
     yield "proof for another static key", kith.proof(mine, NETWORK, kith.public_of(OTHER[1]), expires), "bad-signature"
     yield "proof for another network", kith.proof(mine, kith.network_id("other"), point, expires), "bad-signature"
     yield "proof with a changed signature", flip(good, 103), "bad-signature"
+    # What a verification of the lax kind takes for anybody's signature of anything, and for this one in another form.
+    for point in ("01" + "00" * 31, "ee" + "ff" * 30 + "7f"):
+        shown = bytes.fromhex(point) + good[32:40] + b"\1" + bytes(63)
+        yield f"identity of small order {point[:8]}", shown, "bad-signature"
+    order = 2**252 + 27742317777372353535851937790883648493
+    again = int.from_bytes(good[72:], "little") + order
+    yield "signature with a second form of S", good[:72] + again.to_bytes(32, "little"), "bad-signature"
     yield "proof that is too short", good[:-1], "malformed"
     yield "proof that is too long", good + b"\0", "malformed"
     yield "no proof", b"", "malformed"
