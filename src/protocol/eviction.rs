@@ -3,9 +3,9 @@
 //! After the idea of Bitcoin Core's `SelectNodeToEvict`: some are kept for what an attacker cannot fake, and of the rest
 //! the largest group pays.
 //!
-//! 1. kept: the [`KEPT`] with the longest uptime (an attacker has to have been here first),
-//! 2. kept: the [`KEPT`] with the shortest round trip that *this* node measured (he has to be near),
-//! 3. kept: the one of longest uptime in each of [`KEPT_NETWORKS`] networks, the longest-served first (he has to have
+//! 1. kept: the `KEPT` with the longest uptime (an attacker has to have been here first),
+//! 2. kept: the `KEPT` with the shortest round trip that *this* node measured (he has to be near),
+//! 3. kept: the one of longest uptime in each of `KEPT_NETWORKS` networks, the longest-served first (he has to have
 //!    an address there),
 //! 4. of all others the youngest of the network (/24 or /64) with the most connections goes.
 //!
