@@ -24,6 +24,9 @@ use crate::protocol::reason::Reason;
 const TURN: usize = 256 * 1024;
 /// How long a polite close waits for the remote's end.
 const LINGER: Duration = Duration::from_secs(1);
+/// And how much it takes meanwhile from a remote that goes on talking: what may have been on its way. Beyond that the
+/// connection is reset, and the remote may lose the last word; for that it would have had to listen.
+const LAST_BYTES: usize = 1024 * 1024;
 
 pub(super) struct Inlet {
     link: Arc<Link>,
@@ -41,7 +44,7 @@ enum Stage {
     Connecting,
     Open,
     Paused { ending: Option<Reason> },
-    Discarding,
+    Discarding { left: usize },
 }
 
 /// What the loop does with an inlet next.
@@ -103,8 +106,11 @@ impl Inlet {
                 Err(error) if error.kind() == ErrorKind::NotConnected => return self.end(Reason::Local),
                 Err(_) => return self.end(Reason::Reset),
             };
-            if matches!(self.stage, Stage::Open) {
-                self.take(&buffer[..read]);
+            match &mut self.stage {
+                Stage::Open => self.take(&buffer[..read]),
+                Stage::Discarding { left } if *left < read => return self.end(Reason::Local),
+                Stage::Discarding { left } => *left -= read,
+                Stage::Connecting | Stage::Paused { .. } => {}
             }
             taken += read;
             if read < buffer.len() && !to_the_end {
@@ -131,7 +137,7 @@ impl Inlet {
     /// The deadline has passed.
     pub(super) fn expire(&mut self) -> Progress {
         match self.stage {
-            Stage::Discarding => self.end(Reason::Local),
+            Stage::Discarding { .. } => self.end(Reason::Local),
             _ => {
                 self.refuse(Reason::FrameTimeout);
                 Progress::Rests
@@ -141,7 +147,7 @@ impl Inlet {
 
     /// The owner wants no more of it, and has ended our direction.
     pub(super) fn finish(&mut self, buffer: &mut [u8]) -> Progress {
-        if !matches!(self.stage, Stage::Discarding) {
+        if !matches!(self.stage, Stage::Discarding { .. }) {
             self.refuse(Reason::Local);
         }
         self.deadline = Some(Instant::now() + LINGER);
@@ -151,7 +157,7 @@ impl Inlet {
     /// Tells the receiver, unless it was told before, and closes the socket.
     pub(super) fn end(&mut self, reason: Reason) -> Progress {
         self.link.close();
-        if !matches!(self.stage, Stage::Discarding) {
+        if !matches!(self.stage, Stage::Discarding { .. }) {
             self.refuse(reason);
         }
         Progress::Gone
@@ -200,7 +206,7 @@ impl Inlet {
 
     fn refuse(&mut self, reason: Reason) {
         self.deadline = None;
-        self.stage = Stage::Discarding;
+        self.stage = Stage::Discarding { left: LAST_BYTES };
         self.splitter = FrameSplitter::new();
         self.link.unpause();
         self.receiver.closed(reason);
