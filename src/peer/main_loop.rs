@@ -150,6 +150,8 @@ struct Link {
     opening: Option<Opening>,
     taken: u64,
     handover: Arc<Mutex<Handover>>,
+    /// What it had taken when it was last due and took too little.
+    bytes_out: u64,
 }
 
 struct MainLoop {
@@ -187,6 +189,7 @@ impl MainLoop {
                 Found::Sent(false) => break,
             }
             self.drain();
+            self.stalled();
             self.handle(Input::Tick);
             self.flush();
         }
@@ -194,6 +197,18 @@ impl MainLoop {
             if self.around.events.send((self.id, event)).is_err() {
                 break;
             }
+        }
+    }
+
+    /// A remote that does not take its answers is not read either (`receiver`): whether it moves is looked at when it would
+    /// otherwise be late.
+    fn stalled(&mut self) {
+        let now = self.around.clock.time();
+        let is_due = self.peer.deadline().is_some_and(|deadline| deadline <= now);
+        if let Some(link) = self.link.as_mut().filter(|link| is_due && self.side == Side::Head && link.sink.is_high()) {
+            let bytes_out = link.sink.connection().traffic().counts().bytes_out;
+            let moves = std::mem::replace(&mut link.bytes_out, bytes_out) != bytes_out;
+            self.handle(Input::Stalled(moves));
         }
     }
 
@@ -369,12 +384,12 @@ impl MainLoop {
                 link.sink.queue_in_the_clear(bytes)
             }
             Action::Issue(message) => {
-                let bulk = matches!(message, TailMessage::Push(_) | TailMessage::Sync { .. });
-                self.send(if bulk { Class::Bulk } else { Class::Control }, &message)
+                let news = matches!(message, TailMessage::Push(_) | TailMessage::Sync { .. });
+                self.send(if news { Class::News } else { Class::Control }, &message)
             }
             Action::Answer(message) => {
                 let control = matches!(message, HeadMessage::Welcome { .. } | HeadMessage::Goodbye(_));
-                self.send(if control { Class::Control } else { Class::Bulk }, &message)
+                self.send(if control { Class::Control } else { Class::News }, &message)
             }
             Action::Beat { seq, echo } => {
                 self.gauge.beats.fetch_add(1, Ordering::Relaxed);
@@ -391,7 +406,12 @@ impl MainLoop {
             Action::Shut => {
                 self.flush();
                 if let Some(link) = &self.link {
-                    link.sink.connection().finish();
+                    let connection = link.sink.connection();
+                    match connection.traffic().counts().bytes_out {
+                        // Who was told nothing has nothing to read to its end: a stranger's socket is not kept for it.
+                        0 if self.side == Side::Head => connection.close(),
+                        _ => connection.finish(),
+                    }
                 }
                 Ok(())
             }
@@ -457,7 +477,7 @@ impl MainLoop {
             at: Time::ZERO,
         };
         let shaking = Shaking::default();
-        self.link = Some(Link { sink, messages, open, shaking, opening: None, taken: 0, handover });
+        self.link = Some(Link { sink, messages, open, shaking, opening: None, taken: 0, handover, bytes_out: 0 });
         self.around.reactor.register(&connection, Box::new(inward));
     }
 }

@@ -126,6 +126,11 @@ impl Receiver for Inward {
     fn flush(&mut self) -> Flow {
         // A broken sink is found by the main loop, and by the reactor.
         let _ = self.sink.flush();
+        // A tail's requests make answers: it gets no more of them before it has taken those. What a head says is always read,
+        // so that two of them cannot wait for each other.
+        if self.side == Side::Head && self.sink.is_high() {
+            return Flow::Pause;
+        }
         let raw = usize::from(self.preamble.is_some()) + usize::from(!self.raw.is_empty());
         if self.batch.is_empty() && raw == 0 {
             return Flow::Continue;

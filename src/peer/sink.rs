@@ -1,10 +1,10 @@
 //! The sending half of a peer: queue many, flush once.
 //!
 //! ```text
-//!  queue(Control) ──▶ [ heartbeats, Goodbye, gossip ] ──┐ first
-//!                                                       ├──▶ seal ──▶ batch (≤ 64 KiB) ──▶ one write ──▶ socket
-//!  queue(Bulk) ─────▶ [ requests, responses ] ──────────┘     ▲
-//!  handshake messages, in the clear ──────────────────────────┘ before all
+//!  queue(Control) ──▶ [ heartbeats, Goodbye ] ────┐ first
+//!  queue(News) ─────▶ [ discovery ] ──────────────┼──▶ seal ──▶ batch (≤ 64 KiB) ──▶ one write ──▶ socket
+//!  queue(Bulk) ─────▶ [ requests, responses ] ────┘ last  ▲
+//!  handshake messages, in the clear ──────────────────────┘ before all
 //!       any thread           bounded, nothing is dropped            whoever flushes, one at a time
 //! ```
 //!
@@ -30,17 +30,24 @@ use crate::secure::session::Sealing;
 const BATCH: usize = 64 * 1024;
 /// Above the bulk's bound, for control only: a `Goodbye` can be queued for a peer that does not read.
 const CONTROL_RESERVE: usize = 64 * 1024;
+/// The most that may wait of what discovery says to one remote. Both ends keep at most four questions of 16 KiB open, and
+/// as much of what they volunteer: who has twice that waiting, asks and does not read.
+const MAX_NEWS: usize = 256 * 1024;
+/// Above this a remote's requests are not read until it has taken what it asked for: half of it fits into one write.
+const HIGH_WATER: usize = 2 * BATCH;
 /// What a queued frame costs beside its bytes (its place in the queue, the allocator's share): a bound on the bytes
 /// alone would let tiny frames take six times the memory.
 const FRAME_COST: usize = 48;
 /// What an idle sink keeps of its batch's buffer.
 const KEPT_CAPACITY: usize = 4096;
 
-/// Which frames go first.
+/// Which frames go first; in this order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Class {
-    /// Small and urgent: heartbeats, gossip, goodbyes.
+    /// Small and urgent: heartbeats, goodbyes.
     Control,
+    /// What discovery says; bounded by itself, below what an application may have waiting.
+    News,
     /// What applications send.
     Bulk,
 }
@@ -120,13 +127,14 @@ impl Sink {
         }
         let bound = match class {
             Class::Control => self.limits.max_queued.saturating_add(CONTROL_RESERVE),
-            Class::Bulk => self.limits.max_queued,
+            Class::News | Class::Bulk => self.limits.max_queued,
         };
         // Only this place and the sealing add, under a lock; a flush that subtracts meanwhile makes the sum smaller.
-        if self.queued_bytes().saturating_add(cost) > bound {
+        let crowded = class == Class::News && queues.cost(class) + cost > MAX_NEWS;
+        if crowded || self.queued_bytes().saturating_add(cost) > bound {
             return Err(Reason::SlowReader);
         }
-        let reserved = class == Class::Control && queues.control_bytes + cost <= CONTROL_RESERVE;
+        let reserved = class == Class::Control && queues.cost(class) + cost <= CONTROL_RESERVE;
         if !self.budget.take(cost, reserved) {
             return Err(Reason::Overloaded);
         }
@@ -184,6 +192,12 @@ impl Sink {
         self.queued.load(Ordering::SeqCst)
     }
 
+    /// True while so much waits that the remote should take it before it asks for more. Who stops reading for this is
+    /// resumed ([`Connection::resume`]) when it is over.
+    pub fn is_high(&self) -> bool {
+        self.queued_bytes() > HIGH_WATER
+    }
+
     /// True when the kernel has taken everything.
     pub fn is_empty(&self) -> bool {
         self.queued_bytes() == 0
@@ -206,6 +220,9 @@ impl Sink {
                 Ok(written @ 1..) => {
                     outlet.written += written;
                     self.release(written);
+                    if !self.is_high() {
+                        self.connection.resume();
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Ok(_) | Err(_) => return Err(self.give_up(outlet, Reason::Reset)),
@@ -214,7 +231,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Fills the batch: control before bulk, sealed. From here on the order is fixed.
+    /// Fills the batch: control before news before bulk, sealed. From here on the order is fixed.
     fn gather(&self, outlet: &mut Outlet) {
         outlet.batch.clear();
         outlet.written = 0;
@@ -276,14 +293,20 @@ impl Drop for Sink {
 
 #[derive(Debug, Default)]
 struct Queues {
-    control: VecDeque<Vec<u8>>,
-    bulk: VecDeque<Vec<u8>>,
-    control_bytes: usize,
+    /// By class, the most urgent first.
+    lanes: [Lane; 3],
     handshake: Vec<Vec<u8>>,
     /// On its way to the outlet.
     sealing: Option<Sealing>,
     is_secured: bool,
     broken: Option<Reason>,
+}
+
+/// What waits of one class, and what that costs in all.
+#[derive(Debug, Default)]
+struct Lane {
+    frames: VecDeque<Vec<u8>>,
+    cost: usize,
 }
 
 impl Queues {
@@ -292,28 +315,26 @@ impl Queues {
         !self.is_secured && self.handshake.is_empty()
     }
 
+    /// What waits of this class.
+    fn cost(&self, class: Class) -> usize {
+        self.lanes[class as usize].cost
+    }
+
     fn push(&mut self, class: Class, frame: Vec<u8>) {
-        match class {
-            Class::Control => {
-                self.control_bytes += frame.len() + FRAME_COST;
-                self.control.push_back(frame);
-            }
-            Class::Bulk => self.bulk.push_back(frame),
-        }
+        let lane = &mut self.lanes[class as usize];
+        lane.cost += frame.len() + FRAME_COST;
+        lane.frames.push_back(frame);
     }
 
     /// The next message, unless there is no room for it in its record. None is larger than a whole record.
     fn pop(&mut self, room: usize) -> Option<Vec<u8>> {
-        let queue = if self.control.is_empty() { &mut self.bulk } else { &mut self.control };
-        let length = queue.front()?.len();
-        if length > room && room < MAX_FRAME {
+        let lane = self.lanes.iter_mut().find(|lane| !lane.frames.is_empty())?;
+        if lane.frames.front()?.len() > room && room < MAX_FRAME {
             return None;
         }
-        if !self.control.is_empty() {
-            self.control_bytes -= length + FRAME_COST;
-            return self.control.pop_front();
-        }
-        self.bulk.pop_front()
+        let frame = lane.frames.pop_front()?;
+        lane.cost -= frame.len() + FRAME_COST;
+        Some(frame)
     }
 }
 
@@ -339,7 +360,7 @@ mod tests {
     #[test]
     fn a_batch_takes_control_first_then_what_fits() {
         let mut queues = Queues::default();
-        for (class, length) in [(Class::Bulk, 10), (Class::Bulk, MAX_FRAME + 1), (Class::Control, 7)] {
+        for (class, length) in [(Class::Bulk, MAX_FRAME + 1), (Class::News, 10), (Class::Control, 7)] {
             queues.push(class, vec![0; length]);
         }
         let mut pop = |room| queues.pop(room).map(|frame| frame.len());
@@ -351,7 +372,7 @@ mod tests {
             [Some(MAX_FRAME + 1), None],
             "the largest has a record of its own"
         );
-        assert_eq!(queues.control_bytes, 0);
+        assert!(queues.lanes.iter().all(|lane| lane.cost == 0));
     }
 
     #[test]

@@ -116,6 +116,9 @@ pub enum Input {
     Answer(HeadMessage),
     /// The stream is over, or what came was refused for this reason.
     Ended(Reason),
+    /// So much waits to be taken by the remote that nothing is read from it meanwhile; true if it took something since the
+    /// last deadline.
+    Stalled(bool),
     /// Perhaps a deadline has come.
     Tick,
 }
@@ -202,6 +205,7 @@ impl Peer {
             Input::Answer(message) if self.side == Side::Tail => self.answer(now, message, actions),
             Input::Request { .. } | Input::Answer(_) => self.close(Reason::WrongDirection, actions),
             Input::Ended(reason) => self.ended(reason, actions),
+            Input::Stalled(moves) => self.stalled(now, moves, actions),
             Input::Tick => self.tick(now, actions),
         }
     }
@@ -390,6 +394,17 @@ impl Peer {
                 let due = heartbeat.due(now);
                 self.act_on(due, actions);
             }
+            _ => {}
+        }
+    }
+
+    /// What the remote says is not heard while it does not listen: that is no silence of its own.
+    fn stalled(&mut self, now: Time, moves: bool, actions: &mut Actions) {
+        match &mut self.state {
+            PeerState::Established { heartbeat, .. } if now >= heartbeat.deadline() => match moves {
+                true => _ = heartbeat.life(now),
+                false => self.close(Reason::SlowReader, actions),
+            },
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kithd::protocol::codec::{Preamble, encode_frame};
 use kithd::protocol::identity::ShortId;
 use kithd::protocol::list::List;
-use kithd::protocol::message::{News, Purpose, TailMessage};
+use kithd::protocol::message::{HeadMessage, News, Purpose, TailMessage};
 use kithd::protocol::record::Item;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -143,21 +143,49 @@ fn crowd(network: &Network, count: usize) -> Vec<Stranger> {
     crowd.collect()
 }
 
-/// He asks for 16 MiB and takes nothing.
-#[test]
-fn a_peer_that_never_reads_is_closed_and_costs_its_bound() {
-    let nodes = Witnessed::new(&[]);
+/// Tells the node of members with large records, and gives back a request for them all and the size of its answer.
+fn large_request(nodes: &Witnessed, line: &mut Line) -> (Vec<u8>, usize) {
     let crowd = crowd(&nodes.network, 18);
-    let stranger = Stranger::new(&nodes.network, "deaf");
-    let mut line = Line::narrow_to(nodes.a.address);
-    stranger.introduce(&nodes.a, &mut line);
     for some in crowd.chunks(9) {
         let items = some.iter().map(|one| Item::Record(one.record())).collect();
         line.tell(&TailMessage::Push(News { items, want: List::new() }));
     }
     let want: List<ShortId, 256> = crowd.iter().map(|one| one.body.id.short()).collect();
     let request = encode_frame(&TailMessage::Push(News { items: List::new(), want }));
-    let answer: usize = crowd.iter().map(|one| kithd::protocol::codec::encoded_len(&*one.record())).sum();
+    (request, crowd.iter().map(|one| kithd::protocol::codec::encoded_len(&*one.record())).sum())
+}
+
+/// More waits for him than the node likes, and less than it refuses: it does not read him until he has taken it.
+#[test]
+fn who_does_not_take_his_answers_is_not_read_and_who_does_goes_on() {
+    let nodes = Witnessed::new(&[]);
+    let (deaf, late) = (Stranger::new(&nodes.network, "deaf"), Stranger::new(&nodes.network, "late"));
+    let mut lines = [Line::narrow_to(nodes.a.address), Line::narrow_to(nodes.a.address)];
+    for (stranger, line) in [&deaf, &late].into_iter().zip(&mut lines) {
+        stranger.introduce(&nodes.a, line);
+        let (request, answer) = large_request(&nodes, line);
+        line.say(&request.repeat((240 << 10) / answer));
+        line.tell(&heartbeat(7));
+    }
+    let answered = |line: &mut Line| {
+        while !matches!(line.hear().expect("the node goes on"), HeadMessage::Heartbeat { seq: 7, .. }) {}
+    };
+    answered(&mut lines[1]);
+    closed_for_any(&nodes.a, Some(&deaf.id()), &["slow-reader"]);
+    lines[1].tell(&heartbeat(8));
+    let rows = nodes.a.peers();
+    assert!(rows_of(&rows, Some(&late.id())).iter().any(|row| row["state"] == "established"), "{rows:?}");
+    nodes.is_unharmed();
+}
+
+/// He asks for 16 MiB and takes nothing.
+#[test]
+fn a_peer_that_never_reads_is_closed_and_costs_its_bound() {
+    let nodes = Witnessed::new(&[]);
+    let stranger = Stranger::new(&nodes.network, "deaf");
+    let mut line = Line::narrow_to(nodes.a.address);
+    stranger.introduce(&nodes.a, &mut line);
+    let (request, answer) = large_request(&nodes, &mut line);
 
     let (mut owed, mut peak) = (0, 0);
     line.socket.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
