@@ -189,7 +189,8 @@ impl Line {
         Self::over(socket)
     }
 
-    fn over(socket: Socket) -> Self {
+    /// One that was made elsewhere.
+    pub fn over(socket: Socket) -> Self {
         socket.set_tcp_nodelay(true).unwrap();
         socket.set_read_timeout(Some(SOON)).unwrap();
         socket.set_write_timeout(Some(SOON)).unwrap();
@@ -203,13 +204,19 @@ impl Line {
 
     /// The same for a network that the stranger's record may not be of.
     pub fn secure_in(&mut self, stranger: &Stranger, network: NetworkId, purpose: Purpose) {
+        self.try_secure_in(stranger, network, purpose).expect("an answer to the first message");
+    }
+
+    /// `None` if the node closes the connection instead of answering.
+    pub fn try_secure_in(&mut self, stranger: &Stranger, network: NetworkId, purpose: Purpose) -> Option<()> {
         let credentials = stranger.credentials(network);
         let (tail, bytes) = Tail::begin(&credentials, &NetworkKey::none(), Cipher::preferred(), purpose).unwrap();
         self.send(&bytes);
-        let message = self.frame().expect("an answer to the first message");
+        let message = self.frame()?;
         let (bytes, secured) = tail.finish(&message, wall_ms() / 1000).unwrap();
         self.send(&bytes);
         self.keep(secured);
+        Some(())
     }
 
     /// The handshake of a head; who is there.
