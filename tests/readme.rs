@@ -64,3 +64,15 @@ fn the_verbs_table_holds_every_verb_and_no_other() {
     let known: BTreeSet<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
     assert_eq!(told, known);
 }
+
+/// What the security table names as a promise's test is there, in the file it names.
+#[test]
+fn each_promise_of_security_has_its_test() {
+    let rows = table("Security");
+    assert!(rows.len() >= 10, "{rows:?}");
+    for row in rows {
+        let (file, test) = row[2].split_once("::").unwrap_or_else(|| panic!("no file::test in {row:?}"));
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        assert!(text.contains(&format!("#[test]\nfn {test}()")), "{file} has no test {test}");
+    }
+}
