@@ -143,7 +143,8 @@ pub struct Network {
     pub name: Label,
     /// The file with the network's key, which keeps strangers out and everything secret: one to three lines of 64 hex
     /// digits, mode 0600, made by `kithd keygen`. The first key is used to dial, all are accepted. None: any process on
-    /// this machine can join, and the node listens on loopback only.
+    /// this machine can join, and the node listens on loopback only. Its keys can change while the node runs, by appending
+    /// the new one everywhere, putting it first everywhere, and removing the old one everywhere.
     pub key_file: Option<PathBuf>,
     /// Where the network is to be found: dialled at once, and redialled for ever while the node is alone. More of them
     /// survive the loss of some; each unreachable one costs a dial now and then. None: the node waits to be dialled.

@@ -165,6 +165,12 @@ fn the_short_verbs_say_what_was_done() {
     let node = r#"{"schema":1,"id":"1c9f02ab77","label":"alpha"}"#;
     let cases = [
         (&["identity"][..], node, "id     1c9f02ab77\nlabel  alpha\n", r#"{"verb":"identity"}"#),
+        (
+            &["identity"],
+            r#"{"schema":1,"id":"1c9f02ab77","label":"alpha","keys":["3f9a0c12aabbccdd","0011223344556677"]}"#,
+            "id     1c9f02ab77\nlabel  alpha\nkey    3f9a0c12aabbccdd  dialled with\nkey    0011223344556677  accepted\n",
+            r#"{"verb":"identity"}"#,
+        ),
         (&["leave"], node, "alpha (1c9f02ab) leaves the network and ends\n", r#"{"verb":"leave"}"#),
         (&["forget", "alpha"], node, "alpha (1c9f02ab) is forgotten\n", r#"{"verb":"forget","args":{"node":"alpha"}}"#),
         (

@@ -1,11 +1,15 @@
 //! Whole networks in virtual time. Each test runs for several seeds; `SEED=7 cargo test --test simulation NAME` replays one.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::process::Command;
 use std::time::Duration;
 
 use kithd::protocol::address::HostPort;
+use kithd::protocol::identity::ControllerId;
+use kithd::protocol::key_mark::KeyMark;
+use kithd::protocol::node::Input;
 use kithd::protocol::report::Status;
 use kithd::protocol::time::Time;
 use kithd::simulator::{Conditions, Host, World};
@@ -322,4 +326,105 @@ fn the_verb_tells_the_same_twice_and_ends_with_what_came_of_it() {
     assert_eq!(simulate(&story).1, told);
     assert_eq!(simulate(&["--nodes", "5", "--duration", "10ms"]).0, Some(1));
     assert_eq!(simulate(&["--crash", "half"]).0, Some(2));
+}
+
+/// The key that simulated nodes begin with, the one after it, and one that nobody was told of.
+const OLD: KeyMark = KeyMark([0; 8]);
+const NEW: KeyMark = KeyMark([1; 8]);
+
+/// Each host is told its keys, one every two seconds, and all the time every edge stands and nobody is missed.
+fn reloaded(world: &mut World, keys: &[KeyMark], edges: &BTreeSet<(ControllerId, ControllerId)>) {
+    for host in world.hosts() {
+        world.tell(host, Input::Keys(keys.to_vec()));
+        unharmed(world, secs(2), edges);
+    }
+}
+
+fn edges(world: &World, host: Host) -> BTreeSet<(ControllerId, ControllerId)> {
+    world.node(host).unwrap().view().edges().collect()
+}
+
+fn unharmed(world: &mut World, span: Duration, all: &BTreeSet<(ControllerId, ControllerId)>) {
+    let end = world.now() + span;
+    while world.now() < end {
+        world.run_for(Duration::from_millis(50));
+        for host in world.live() {
+            let node = world.node(host).unwrap();
+            assert_eq!(node.timed_out(), 0, "{host:?} at {:?}", world.now());
+            assert_eq!(edges(world, host), *all, "{host:?} at {:?}", world.now());
+            for other in world.hosts() {
+                assert_eq!(world.status(other, host), Some(Status::Up), "{other:?} at {:?}", world.now());
+            }
+        }
+    }
+}
+
+/// How many connections there are with each key.
+fn with_key(world: &World, key: KeyMark) -> usize {
+    let nodes = world.live().filter_map(|host| world.node(host));
+    nodes.flat_map(|node| node.links()).filter(|(_, link)| link.key == Some(key)).count()
+}
+
+/// Operators change the network's key in three steps, and no step is seen by anybody.
+#[test]
+fn a_network_changes_its_key_and_no_edge_is_ever_missing() {
+    for_seeds("a_network_changes_its_key_and_no_edge_is_ever_missing", SEEDS, |conditions| {
+        let mut world = agreed(conditions, 5);
+        world.run_for(secs(5));
+        let edges = edges(&world, Host(0));
+        let ends = 2 * edges.len();
+        reloaded(&mut world, &[OLD, NEW], &edges);
+        unharmed(&mut world, secs(30), &edges);
+        assert_eq!((with_key(&world, OLD), with_key(&world, NEW)), (ends, 0));
+        reloaded(&mut world, &[NEW, OLD], &edges);
+        unharmed(&mut world, secs(30), &edges);
+        assert_eq!((with_key(&world, OLD), with_key(&world, NEW)), (0, ends));
+        reloaded(&mut world, &[NEW], &edges);
+        unharmed(&mut world, secs(90), &edges);
+        assert_eq!((with_key(&world, OLD), with_key(&world, NEW)), (0, ends));
+        nothing_false(&world);
+    });
+}
+
+/// Larger than what a node dials: its neighbours are the same before and after, and so are theirs.
+#[test]
+fn a_network_of_sixty_changes_its_key_at_one_moment() {
+    for_seeds("a_network_of_sixty_changes_its_key_at_one_moment", 1..2, |conditions| {
+        let mut world = agreed(conditions, 60);
+        world.run_for(secs(20));
+        for host in world.hosts() {
+            world.tell(host, Input::Keys(vec![NEW, OLD]));
+        }
+        world.run_for(secs(30));
+        assert_eq!(with_key(&world, OLD), 0);
+        assert!(with_key(&world, NEW) > 2 * 8 * 50);
+        let closed = |host: Host| world.node(host).unwrap().closed_rows(world.now_at(host));
+        for row in world.hosts().flat_map(closed) {
+            let reason = row.close_reason.expect("it is closed").to_string();
+            assert!(["replaced", "surplus", "probe-over", "busy"].contains(&reason.as_str()), "{reason}");
+        }
+        nothing_false(&world);
+    });
+}
+
+/// One node's operator sleeps: its edges outlive the key by less than a minute, and then it is outside until he wakes.
+#[test]
+fn who_has_the_old_key_only_is_outside_within_a_minute_and_back_once_he_has_the_new_one() {
+    for_seeds("who_has_the_old_key_only_is_outside_within_a_minute", SEEDS, |conditions| {
+        let mut world = agreed(conditions, 5);
+        world.run_for(secs(5));
+        let late = Host(4);
+        for host in world.hosts().filter(|host| *host != late) {
+            world.tell(host, Input::Keys(vec![NEW]));
+        }
+        let edges = edges(&world, late);
+        unharmed(&mut world, secs(40), &edges);
+        world.run_for(secs(20));
+        assert_eq!(with_key(&world, OLD), 0, "a minute after");
+        let alone = world.node(late).unwrap();
+        assert_eq!(alone.links().filter(|(_, link)| link.said.is_some()).count(), 0);
+        world.run_for(secs(300));
+        world.tell(late, Input::Keys(vec![NEW]));
+        agrees_within(&mut world, secs(15));
+    });
 }

@@ -96,6 +96,7 @@ mod tests {
             label: Some("beta".to_owned()),
             address: "127.0.0.1:7101".to_owned(),
             since: "2026-11-21T09:23:05.042Z".to_owned(),
+            key: Some("3f9a0c12aabbccdd".to_owned()),
             rtt_ms: Some(0.214),
             heartbeat_outstanding_ms: None,
             bytes_in: 1536,

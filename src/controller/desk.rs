@@ -18,13 +18,18 @@ use crate::protocol::report::{ConnectReport, DisconnectReport, IdentityReport, S
 /// The node's desk.
 pub struct NodeDesk {
     registry: Arc<Registry>,
-    identity: IdentityReport,
+    label: String,
 }
 
 impl NodeDesk {
-    /// For a node of this identity.
-    pub fn new(registry: Arc<Registry>, identity: IdentityReport) -> Self {
-        Self { registry, identity }
+    /// For a node of this label.
+    pub fn new(registry: Arc<Registry>, label: String) -> Self {
+        Self { registry, label }
+    }
+
+    fn identity(&self, keys: Option<Vec<String>>) -> Answer {
+        let id = self.registry.read(|node, _| node.id().hex());
+        Answer::ok(&IdentityReport { schema: SCHEMA, id, label: self.label.clone(), keys })
     }
 
     fn connect(&self, text: String, reply: Reply) {
@@ -67,7 +72,7 @@ impl NodeDesk {
             Err(error) => Answer::Error(error),
             Ok((id, Some(Status::Down | Status::Left), label)) => {
                 self.registry.handle(Input::Forget(id));
-                Answer::ok(&IdentityReport { schema: SCHEMA, id: id.hex(), label })
+                Answer::ok(&IdentityReport { schema: SCHEMA, id: id.hex(), label, keys: None })
             }
             Ok((id, _, label)) => Answer::Error(AdminError::negative(
                 "not-down",
@@ -115,9 +120,9 @@ impl Desk for NodeDesk {
             Verb::Ban { target, span, reason } => self.ban(&target, span, reason.as_deref(), reply),
             Verb::Unban { target } => self.unban(&target, reply),
             Verb::Bans => reply.answer(Answer::ok(&access::bans(&self.registry))),
-            Verb::Identity => reply.answer(Answer::ok(&self.identity)),
+            Verb::Identity => reply.answer(self.identity(Some(monitor_status::keys(&self.registry)))),
             Verb::Leave => {
-                reply.answer(Answer::ok(&self.identity));
+                reply.answer(self.identity(None));
                 let _ = self.registry.lines().end.try_send(End::Wanted);
             }
         }

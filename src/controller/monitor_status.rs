@@ -13,6 +13,7 @@ use super::registry::{Registry, StatusCall};
 use super::state_dir::{StateDir, replace};
 use crate::protocol::escape::escaped_json;
 use crate::protocol::report::{HeartbeatCounts, Memory, PeersReport, Report, RequestCounts, SCHEMA, Traffic};
+use crate::secure::network_key::NetworkKey;
 
 /// From the first change to its writing: a network that forms changes a hundred times in this time.
 const SAVE_DELAY: Duration = Duration::from_millis(300);
@@ -208,6 +209,12 @@ impl MonitorStatus {
     }
 }
 
+/// The marks of the network keys, the one that is dialled with first; none of a node without a network key.
+pub fn keys(registry: &Registry) -> Vec<String> {
+    let marks = registry.around.keys.marks().into_iter();
+    marks.filter(|mark| *mark != NetworkKey::none().mark()).map(|mark| mark.to_string()).collect()
+}
+
 /// Every connection, with its traffic; the closed ones too if `all`.
 pub fn peers(registry: &Registry, all: bool) -> PeersReport {
     let (open, closed) = registry.gauges();
@@ -228,6 +235,11 @@ pub fn peers(registry: &Registry, all: bool) -> PeersReport {
             (row.bytes_in, row.bytes_out) = (traffic.bytes_in, traffic.bytes_out);
         }
         rows.push(row);
+    }
+    let none = NetworkKey::none().mark().to_string();
+    for row in &mut rows {
+        // The key of those who have none is no secret and no key.
+        row.key.take_if(|key| *key == none);
     }
     rows.sort_by_key(|row| row.peer_id);
     PeersReport { schema: SCHEMA, peers: rows }

@@ -113,13 +113,15 @@ impl Node {
             log::warn!("{damage}");
             thinking.warn("known-addresses", Some(damage));
         }
+        let keys = KeyRing::new(keys);
+        thinking.handle(clock.now(), Input::Keys(keys.marks()), &mut Vec::new());
         let (lines, inlets, ended, events) = channels();
         let around = Surroundings {
             clock,
             reactor: reactor.handle(),
             door: Arc::new(Door::new(network)),
             credentials,
-            keys: Arc::new(KeyRing::new(keys)),
+            keys: Arc::new(keys),
             seen: Arc::new(Recent::new(MAX_SEEN)),
             claim: Arc::new(Mutex::new(thinking.claim(clock.now()))),
             budget: Arc::new(Budget::new(config.limits.queued_total())),
@@ -144,7 +146,7 @@ impl Node {
             is_over: false,
         };
         // From here on dropping the node ends whatever has been started.
-        let desk = NodeDesk::new(Arc::clone(&node.registry), node.identity());
+        let desk = NodeDesk::new(Arc::clone(&node.registry), node.about.label.clone());
         let path = config.node.socket_path();
         node.admin = Some(AdminServer::start(&path, config.limits.max_admin_clients, Box::new(desk))?);
         node.start_loops(acceptor, inlets, state, &config)?;
@@ -161,9 +163,10 @@ impl Node {
         &self.about.listen
     }
 
-    /// Id and label, as `kithd identity` prints them.
+    /// Id, label and the marks of the network keys, as `kithd identity` prints them.
     pub fn identity(&self) -> IdentityReport {
-        IdentityReport { schema: SCHEMA, id: self.id.hex(), label: self.about.label.clone() }
+        let keys = Some(monitor_status::keys(&self.registry));
+        IdentityReport { schema: SCHEMA, id: self.id.hex(), label: self.about.label.clone(), keys }
     }
 
     /// This node's report, as `kithd status` prints it.
@@ -226,8 +229,9 @@ impl Node {
         access::bans(&self.registry)
     }
 
-    /// Takes over what can change while it runs (`network.allow`, `network.connect`), and says what cannot. Edges with
-    /// nodes that are allowed no more are closed.
+    /// Takes over what can change while it runs (`network.allow`, `network.connect`, the keys in `network.key_file`, which is
+    /// read anew in any case), and says what cannot. Edges with nodes that are allowed no more are closed; those made with
+    /// an older key are made anew.
     ///
     /// # Errors
     /// The configuration contradicts itself; nothing has changed then.

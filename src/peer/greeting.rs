@@ -33,10 +33,11 @@ pub(super) struct Greeted {
 }
 
 impl Shaking {
-    /// Begins as a tail; also returns the preamble and message 1.
+    /// Begins as a tail, with the key that this address answered to lately, or (without one) the first; also returns the
+    /// preamble and message 1.
     pub(super) fn dial(
         around: &Surroundings,
-        address: SocketAddr,
+        address: Option<SocketAddr>,
         purpose: Purpose,
     ) -> Result<(Self, Vec<u8>), Reason> {
         let key = around.keys.for_dial(address);

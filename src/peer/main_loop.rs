@@ -312,6 +312,7 @@ impl MainLoop {
     fn raw_frame(&mut self, frame: &[u8]) -> Result<(), Reason> {
         let Some(link) = &mut self.link else { return Ok(()) };
         link.taken += 1;
+        let address = link.sink.connection().peer_addr();
         if let Some(opening) = &mut link.opening {
             let (mut plaintext, mut inputs) = (Vec::new(), Vec::new());
             opening.open(frame, &mut plaintext)?;
@@ -337,7 +338,10 @@ impl MainLoop {
         if let Some(secured) = secured {
             link.opening = Some(secured.opening);
             link.sink.secure(secured.sealing);
-            self.handle(Input::Secured(secured.remote));
+            if self.side == Side::Tail {
+                self.around.keys.answered(address, secured.key);
+            }
+            self.handle(Input::Secured(secured.remote, secured.key));
         }
         Ok(())
     }
@@ -377,9 +381,10 @@ impl MainLoop {
                 self.attach(connection);
                 Ok(())
             }
-            Action::Secure(purpose) => {
+            Action::Secure { purpose, first_key } => {
                 let Some(link) = &mut self.link else { return Ok(()) };
-                let (shaking, bytes) = Shaking::dial(&self.around, link.sink.connection().peer_addr(), purpose)?;
+                let address = (!first_key).then(|| link.sink.connection().peer_addr());
+                let (shaking, bytes) = Shaking::dial(&self.around, address, purpose)?;
                 link.shaking = shaking;
                 link.sink.queue_in_the_clear(bytes)
             }

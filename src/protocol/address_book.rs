@@ -70,6 +70,8 @@ struct Known {
     node: Option<ControllerId>,
     myself: bool,
     under_way: bool,
+    /// The last dial was accepted and met with silence.
+    unanswered: bool,
     failures: u32,
     next_dial: Time,
     banned_until: Time,
@@ -285,7 +287,7 @@ impl AddressBook {
     /// better to do than to try its configured addresses.
     pub fn failed(&mut self, address: &HostPort, served: Duration, alone: bool, now: Time, rng: &mut Rng) {
         let known = self.entry(address.clone(), now);
-        known.under_way = false;
+        (known.under_way, known.unanswered) = (false, false);
         if !known.resolved.is_empty() {
             // The next try takes the name's next address, and a new look once all had their turn.
             known.resolved.remove(0);
@@ -299,8 +301,16 @@ impl AddressBook {
     pub fn unanswered(&mut self, address: &HostPort, now: Time, rng: &mut Rng) {
         self.failed(address, Duration::ZERO, false, now, rng);
         if let Some(known) = self.known.get_mut(address) {
+            known.unanswered = true;
             let pause = rng.jitter(doubled(known.failures).min(BACKOFF_UNANSWERED));
             known.next_dial = now + pause.max(known.least_pause());
+        }
+    }
+
+    /// This node's keys have changed: where they were met with silence, others may not be.
+    pub fn forgive_unanswered(&mut self) {
+        for known in self.known.values_mut().filter(|known| known.unanswered) {
+            (known.unanswered, known.failures, known.next_dial) = (false, 0, Time::ZERO);
         }
     }
 
@@ -377,6 +387,7 @@ impl AddressBook {
             node: None,
             myself: false,
             under_way: false,
+            unanswered: false,
             failures: 0,
             next_dial: Time::ZERO,
             banned_until: Time::ZERO,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::identity::ShortId;
+use super::key_mark::KeyMark;
 use super::list::List;
 use super::message::{BucketHash, EntryHash, MAX_ENTRIES, MAX_HINTS, Purpose, Statement};
 use super::reason::Reason;
@@ -14,6 +15,8 @@ use super::time::Time;
 pub enum PeerEvent<R, I> {
     /// The stream stands.
     Connected,
+    /// The handshake is over, and was made with this network key.
+    Secured(KeyMark),
     /// A tail introduced itself.
     Hello {
         /// Its record.
@@ -97,6 +100,7 @@ impl<R, I> PeerEvent<R, I> {
             Self::Push(said, want) => PeerEvent::Push(items(said)?, want),
             Self::News(said, want, kind) => PeerEvent::News(items(said)?, want, kind),
             Self::Connected => PeerEvent::Connected,
+            Self::Secured(key) => PeerEvent::Secured(key),
             Self::Repurpose(purpose) => PeerEvent::Repurpose(purpose),
             Self::Statement(statement, dated) => PeerEvent::Statement(statement, dated),
             Self::RoundTrip(span) => PeerEvent::RoundTrip(span),

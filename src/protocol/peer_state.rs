@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use super::heartbeat::{Due, Heartbeat, LATE, Side};
 use super::identity::ControllerId;
+use super::key_mark::KeyMark;
 use super::message::{HeadMessage, News, Purpose, TailMessage};
 use super::open_requests::OpenRequests;
 use super::reason::Reason;
@@ -75,6 +76,8 @@ pub struct Greeting {
     pub clock_ms: u64,
     /// What the edge is for.
     pub purpose: Purpose,
+    /// Whether the key to dial with is the first one in any case, and not the one this address answered to lately.
+    pub first_key: bool,
 }
 
 /// What the controller tells a peer.
@@ -103,8 +106,8 @@ pub enum Input {
     Command(Command),
     /// The dial succeeded.
     Connected,
-    /// The handshake is over: this node is at the other end.
-    Secured(ControllerId),
+    /// The handshake is over: this node is at the other end, and both hold this network key.
+    Secured(ControllerId, KeyMark),
     /// A request arrived (the remote is the tail). A heartbeat among them has been answered where frames are taken off.
     Request {
         /// The request.
@@ -129,7 +132,12 @@ pub enum Action {
     /// Open a connection.
     Dial(SocketAddr),
     /// Begin the handshake, to be followed by [`Input::Secured`] or [`Input::Ended`].
-    Secure(Purpose),
+    Secure {
+        /// What the edge is for.
+        purpose: Purpose,
+        /// As in [`Greeting`].
+        first_key: bool,
+    },
     /// Send a request.
     Issue(TailMessage),
     /// Send an answer.
@@ -200,7 +208,7 @@ impl Peer {
         match input {
             Input::Command(command) => self.command(now, command, actions),
             Input::Connected => self.connected(now, actions),
-            Input::Secured(remote) => self.secured(remote, actions),
+            Input::Secured(remote, key) => self.secured(remote, key, actions),
             Input::Request { message, dated } if self.side == Side::Head => self.request(now, message, dated, actions),
             Input::Answer(message) if self.side == Side::Tail => self.answer(now, message, actions),
             Input::Request { .. } | Input::Answer(_) => self.close(Reason::WrongDirection, actions),
@@ -250,15 +258,17 @@ impl Peer {
 
     fn connected(&mut self, now: Time, actions: &mut Actions) {
         let PeerState::Connecting { greeting, .. } = &self.state else { return };
-        actions.extend([Action::Secure(greeting.purpose), Action::Report(PeerEvent::Connected)]);
+        let Greeting { purpose, first_key, .. } = **greeting;
+        actions.extend([Action::Secure { purpose, first_key }, Action::Report(PeerEvent::Connected)]);
         self.state = self.handshaking(now, Some(greeting.clone()));
     }
 
-    fn secured(&mut self, id: ControllerId, actions: &mut Actions) {
+    fn secured(&mut self, id: ControllerId, key: KeyMark, actions: &mut Actions) {
         let PeerState::Handshaking { remote, greeting, .. } = &mut self.state else { return };
         *remote = Some(id);
+        actions.push(Action::Report(PeerEvent::Secured(key)));
         if let Some(greeting) = greeting.take() {
-            let Greeting { address, record, clock_ms, purpose } = *greeting;
+            let Greeting { address, record, clock_ms, purpose, .. } = *greeting;
             actions.push(Action::Issue(TailMessage::Hello { record, clock_ms, purpose, dialled: address }));
         }
     }
@@ -454,43 +464,4 @@ impl Peer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TIMES: PeerTimes = PeerTimes {
-        interval: Duration::from_secs(1),
-        timeout: Duration::from_millis(500),
-        dial: Duration::from_secs(2),
-        handshake: Duration::from_secs(5),
-    };
-
-    fn at(ms: u64) -> Time {
-        Time(ms * 1000)
-    }
-
-    fn accepted() -> Peer {
-        let mut peer = Peer::new(Side::Head, TIMES);
-        peer.handle(at(0), Input::Command(Command::Accept), &mut Vec::new());
-        peer
-    }
-
-    #[test]
-    fn a_deadline_met_in_time_ends_it_and_one_that_was_slept_through_starts_anew() {
-        let mut peer = accepted();
-        peer.handle(at(5000), Input::Tick, &mut Vec::new());
-        assert!(matches!(peer.state(), PeerState::Closed(Reason::HandshakeTimeout)));
-
-        let mut peer = accepted();
-        peer.handle(at(60_000), Input::Tick, &mut Vec::new());
-        assert_eq!(peer.deadline(), Some(at(65_000)));
-    }
-
-    #[test]
-    fn a_frame_in_the_wrong_direction_closes() {
-        let mut peer = accepted();
-        let mut actions = Vec::new();
-        peer.handle(at(1), Input::Answer(HeadMessage::Goodbye(Reason::Local)), &mut actions);
-        assert!(matches!(peer.state(), PeerState::Closed(Reason::WrongDirection)));
-        assert!(matches!(actions.as_slice(), [Action::Shut, Action::Report(PeerEvent::Closed { .. })]));
-    }
-}
+mod tests;

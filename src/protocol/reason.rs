@@ -94,7 +94,7 @@ pub enum Reason {
     BadRecordTag,
     /// The remote introduced itself as another node than the one that proved its key.
     IdentityMismatch,
-    /// The link was made with a network key that is no longer in use.
+    /// The connection was made with a network key that is held no more.
     OldKey,
     /// Too many connections in a short time from one network.
     TooFast,
@@ -151,6 +151,7 @@ impl Reason {
                 | Self::Evicted
                 | Self::Misbehaved
                 | Self::Stale
+                | Self::OldKey
         )
     }
 

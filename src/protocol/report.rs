@@ -207,6 +207,9 @@ pub struct PeerRow {
     pub address: String,
     /// When it entered this state.
     pub since: String,
+    /// The mark of the network key it was made with, once the handshake is over; see `keys` of `identity`.
+    #[serde(default)]
+    pub key: Option<String>,
     /// Smoothed round-trip time of heartbeats; only a tail measures it.
     pub rtt_ms: Option<f64>,
     /// How long the last heartbeat has been unanswered.
@@ -381,4 +384,8 @@ pub struct IdentityReport {
     pub id: String,
     /// Its label.
     pub label: String,
+    /// Of `identity` only: the marks of the network keys it holds, the one it dials with first. A mark tells a key from
+    /// others and reveals nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<String>>,
 }

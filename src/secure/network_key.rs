@@ -201,24 +201,36 @@ impl KeyRing {
         self.held.read().keys.clone()
     }
 
-    /// The key to dial this address with.
-    pub fn for_dial(&self, address: SocketAddr) -> NetworkKey {
+    /// The key to dial this address with; without one, the first.
+    pub fn for_dial(&self, address: Option<SocketAddr>) -> NetworkKey {
         let held = self.held.read();
-        let index = held.other.get(&address).copied().unwrap_or(0);
+        let index = address.and_then(|address| held.other.get(&address)).copied().unwrap_or(0);
         held.keys.get(index).or(held.keys.first()).cloned().unwrap_or_else(NetworkKey::none)
     }
 
     /// The address did not answer to this key: the next dial tries the next one.
     pub fn unanswered(&self, address: SocketAddr, key: KeyMark) {
-        let mut held = self.held.write();
-        let Some(index) = held.keys.iter().position(|held| held.mark() == key) else { return };
-        let next = (index + 1) % held.keys.len();
-        if held.other.len() >= MAX_REMEMBERED {
-            held.other.clear();
+        self.held.write().choose(address, key, 1);
+    }
+
+    /// The address answered to this key: the next dial tries it again.
+    pub fn answered(&self, address: SocketAddr, key: KeyMark) {
+        if self.held.read().other.contains_key(&address) {
+            self.held.write().choose(address, key, 0);
         }
-        match next {
-            0 => held.other.remove(&address),
-            next => held.other.insert(address, next),
+    }
+}
+
+impl Held {
+    /// The next dial takes the key so many places after this one.
+    fn choose(&mut self, address: SocketAddr, key: KeyMark, after: usize) {
+        let Some(index) = self.keys.iter().position(|held| held.mark() == key) else { return };
+        if self.other.len() >= MAX_REMEMBERED {
+            self.other.clear();
+        }
+        match (index + after) % self.keys.len() {
+            0 => self.other.remove(&address),
+            next => self.other.insert(address, next),
         };
     }
 }
@@ -264,13 +276,20 @@ mod tests {
         let keys = parse_keys(format!("{A}\n{B}\n").as_bytes()).unwrap();
         let ring = KeyRing::new(keys.clone());
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert_eq!(ring.for_dial(address), keys[0]);
+        let here = Some(address);
+        assert_eq!(ring.for_dial(here), keys[0]);
         ring.unanswered(address, keys[0].mark());
-        assert_eq!(ring.for_dial(address), keys[1]);
-        assert_eq!(ring.for_dial(SocketAddr::from(([127, 0, 0, 1], 2))), keys[0]);
+        assert_eq!(ring.for_dial(here), keys[1]);
+        assert_eq!(ring.for_dial(None), keys[0], "the first one all the same, if that is asked for");
+        assert_eq!(ring.for_dial(Some(SocketAddr::from(([127, 0, 0, 1], 2)))), keys[0]);
         ring.unanswered(address, keys[1].mark());
-        assert_eq!(ring.for_dial(address), keys[0], "and then from the beginning");
+        assert_eq!(ring.for_dial(here), keys[0], "and then from the beginning");
+        ring.unanswered(address, keys[0].mark());
+        ring.answered(address, keys[1].mark());
+        assert_eq!(ring.for_dial(here), keys[1]);
+        ring.answered(address, keys[0].mark());
+        assert_eq!(ring.for_dial(here), keys[0], "it takes the first key now");
         ring.replace(Vec::new());
-        assert_eq!(ring.for_dial(address), NetworkKey::none());
+        assert_eq!(ring.for_dial(here), NetworkKey::none());
     }
 }

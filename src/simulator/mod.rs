@@ -5,6 +5,7 @@
 //!   trouble    what befalls them: crash, kill, stop, partition, leave, restart
 //!   traffic    connections between them, and what passes on these
 //!   process    one node as its daemon runs it: Node, Peers, codec; one loop instead of threads
+//!   ring       the network keys of one node, as marks without keys
 //!   links      packets: latency, loss, order, partitions
 //!   checks     the truth, and what the nodes say of it
 //!   scenario   a story with a measured end, as `kithd simulate` and the tests tell it
@@ -18,6 +19,7 @@
 pub mod checks;
 mod links;
 mod process;
+mod ring;
 pub mod scenario;
 mod traffic;
 mod trouble;

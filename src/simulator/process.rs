@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ring::Ring;
 use crate::protocol::address::HostPort;
 use crate::protocol::codec::{
     FrameSplitter, Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Message, PREAMBLE, Preamble, decode_frame, encode_frame,
@@ -16,7 +17,8 @@ use crate::protocol::codec::{
 use crate::protocol::hash::hash_parts;
 use crate::protocol::heartbeat::{Answers, Side};
 use crate::protocol::identity::{ControllerId, PeerId};
-use crate::protocol::message::{HeadMessage, TailMessage};
+use crate::protocol::key_mark::KeyMark;
+use crate::protocol::message::{HeadMessage, Purpose, TailMessage};
 use crate::protocol::node::{Action, Input, Memory, Node, Notice, Settings};
 use crate::protocol::peer_state::{self, Command, Peer, PeerEvent, PeerState, PeerTimes};
 use crate::protocol::reason::Reason;
@@ -51,6 +53,7 @@ pub(super) enum Effect {
 pub(super) struct Process {
     node: Node,
     times: PeerTimes,
+    ring: Ring,
     ends: BTreeMap<PeerId, End>,
     inbox: VecDeque<Input>,
     written: BTreeMap<PeerId, Vec<u8>>,
@@ -68,14 +71,20 @@ struct End {
     answers: Answers,
     splitter: FrameSplitter,
     limit: usize,
+    /// Of a tail, where it has dialled.
+    dialled: Option<SocketAddr>,
+    key: Option<KeyMark>,
 }
 
 impl Process {
     pub(super) fn new(settings: Settings, signer: StandIn, memory: &Memory, seed: u64, now: Now) -> Self {
-        let times = settings.peer;
+        let (times, ring) = (settings.peer, Ring::default());
+        let mut node = Node::new(settings, Box::new(signer), memory, seed, now);
+        node.handle(now, Input::Keys(ring.marks().to_vec()), &mut Vec::new());
         Self {
-            node: Node::new(settings, Box::new(signer), memory, seed, now),
+            node,
             times,
+            ring,
             ends: BTreeMap::new(),
             inbox: VecDeque::new(),
             written: BTreeMap::new(),
@@ -109,6 +118,9 @@ impl Process {
         if matches!(input, Input::Leave) {
             self.leaving = Some(now.mono + FAREWELL);
         }
+        if let Input::Keys(keys) = &input {
+            self.ring.replace(keys);
+        }
         self.inbox.push_back(input);
         self.settle(now)
     }
@@ -121,7 +133,7 @@ impl Process {
             self.act(now, action);
         }
         if let Ok(peer) = accepted {
-            self.add_end(peer, Side::Head);
+            self.add_end(peer, Side::Head, None);
             self.feed(now, peer, peer_state::Input::Command(Command::Accept));
         }
         (accepted, self.settle(now))
@@ -147,6 +159,11 @@ impl Process {
             (false, true) => Reason::EofInFrame,
             (false, false) => Reason::EndOfStream,
         };
+        if let Some(End { dialled: Some(address), key: Some(key), peer, .. }) = self.ends.get(&peer)
+            && matches!(peer.state(), PeerState::Handshaking { remote: None, .. })
+        {
+            self.ring.learn(*address, *key, false);
+        }
         self.feed(now, peer, peer_state::Input::Ended(reason));
         self.settle(now)
     }
@@ -167,18 +184,40 @@ impl Process {
         self.settle(now)
     }
 
-    /// Stands in for the handshake: its messages, and so its round trips, but each end is believed who it says it is.
+    /// Stands in for the handshake: its messages, and so its round trips, but each end is believed who it says it is, and a
+    /// key's mark is as good as the key.
     fn shake_hands(&mut self, now: Now, peer: PeerId, said: &[u8]) -> Result<(), Reason> {
-        let Some(end) = self.ends.get(&peer) else { return Ok(()) };
-        let proof = [&[HANDSHAKE][..], &self.node.id().0].concat();
-        if end.side == Side::Tail || said.is_empty() {
+        let Some(end) = self.ends.get_mut(&peer) else { return Ok(()) };
+        let mark = said.try_into().ok().map(KeyMark);
+        if let Some(mark) = mark {
+            let held = self.ring.marks().contains(&mark);
+            end.key = Some(mark).filter(|_| held && end.side == Side::Head);
+            end.key.ok_or(Reason::NetworkKey)?;
+        }
+        if end.side == Side::Tail || mark.is_some() {
+            let proof = [&[HANDSHAKE][..], &self.node.id().0].concat();
             self.written.entry(peer).or_default().extend(frame(&proof));
         }
-        if !said.is_empty() {
+        if mark.is_none() {
             let id = ControllerId(said.try_into().map_err(|_| Reason::Malformed)?);
-            self.feed(now, peer, peer_state::Input::Secured(id));
+            let key = end.key.ok_or(Reason::Unexpected)?;
+            if let Some(address) = end.dialled {
+                self.ring.learn(address, key, true);
+            }
+            self.feed(now, peer, peer_state::Input::Secured(id, key));
         }
         Ok(())
+    }
+
+    /// The tail's first words.
+    fn begin(&mut self, peer: PeerId, purpose: Purpose, first_key: bool) {
+        let Some(end) = self.ends.get_mut(&peer) else { return };
+        let Some(address) = end.dialled else { return };
+        let key = self.ring.for_dial(address, first_key);
+        end.key = Some(key);
+        let written = self.written.entry(peer).or_default();
+        written.extend(Preamble::of(0, purpose).to_bytes());
+        written.extend(frame(&[&[HANDSHAKE][..], &key.0].concat()));
     }
 
     fn frame(&mut self, now: Now, peer: PeerId, frame: &[u8]) -> Result<(), Reason> {
@@ -211,11 +250,7 @@ impl Process {
         for action in actions {
             match action {
                 peer_state::Action::Dial(address) => self.effects.push(Effect::Dial(peer, address)),
-                peer_state::Action::Secure(purpose) => {
-                    let written = self.written.entry(peer).or_default();
-                    written.extend(Preamble::of(0, purpose).to_bytes());
-                    written.extend(frame(&[HANDSHAKE]));
-                }
+                peer_state::Action::Secure { purpose, first_key } => self.begin(peer, purpose, first_key),
                 peer_state::Action::Issue(message) => self.write(peer, &message),
                 peer_state::Action::Answer(message) => self.write(peer, &message),
                 peer_state::Action::Beat { seq, echo } => {
@@ -288,7 +323,7 @@ impl Process {
     fn act(&mut self, now: Now, action: Action) {
         match action {
             Action::Dial(peer, greeting) => {
-                self.add_end(peer, Side::Tail);
+                self.add_end(peer, Side::Tail, Some(greeting.address));
                 self.feed(now, peer, peer_state::Input::Command(Command::Connect(greeting)));
             }
             Action::Command(peer, command) => self.feed(now, peer, peer_state::Input::Command(command)),
@@ -299,7 +334,7 @@ impl Process {
         }
     }
 
-    fn add_end(&mut self, peer: PeerId, side: Side) {
+    fn add_end(&mut self, peer: PeerId, side: Side, dialled: Option<SocketAddr>) {
         let splitter = if side == Side::Head { FrameSplitter::with_preamble() } else { FrameSplitter::new() };
         let end = End {
             side,
@@ -307,6 +342,8 @@ impl Process {
             answers: Answers::default(),
             splitter,
             limit: MAX_FRAME_BEFORE_HELLO,
+            dialled,
+            key: None,
         };
         self.ends.insert(peer, end);
     }

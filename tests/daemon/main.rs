@@ -18,6 +18,7 @@ mod endurance;
 mod farewell;
 mod flood;
 mod misbehaviour;
+mod rotation;
 mod secrecy;
 mod silence;
 mod start;

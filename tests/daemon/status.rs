@@ -116,6 +116,7 @@ fn status_has_exactly_the_fields_of_the_contract() {
         "label",
         "address",
         "since",
+        "key",
         "rtt_ms",
         "heartbeat_outstanding_ms",
         "bytes_in",

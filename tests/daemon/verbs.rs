@@ -123,7 +123,7 @@ fn forget_drops_a_node_that_is_gone_everywhere() {
 fn identity_says_who_the_node_is() {
     let network = Network::new();
     let a = network.start("a");
-    assert_eq!(a.json(&["identity"]), json!({"schema": 1, "id": a.id, "label": "a"}));
+    assert_eq!(a.json(&["identity"]), json!({"schema": 1, "id": a.id, "label": "a", "keys": []}));
     let table = a.client(&["identity"]);
     assert!(table.code == Some(0) && table.stdout.contains(&a.id), "{table:?}");
 }

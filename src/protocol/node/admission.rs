@@ -99,6 +99,7 @@ impl Node {
             let outcome = Outcome::Edge(id, record.body.label.clone(), false);
             actions.push(Action::Connected(ticket, outcome));
         }
+        self.renewed(now, peer, id);
         self.established(now, peer, id, actions);
         for _ in 0..MAX_WATCHES {
             actions.push(Action::Command(peer, Command::Issue(TailMessage::Watch)));
@@ -152,6 +153,7 @@ impl Node {
         {
             self.conduct.breach(id, now.mono);
         }
+        self.not_renewed(now, &link);
         self.note_at_address(now, &link, reason, by_remote);
         if let Some(id) = link.node {
             self.note_of_node(now, id, &link, reason, by_remote, actions);
@@ -173,6 +175,10 @@ impl Node {
     /// What the end of a connection means for the address that was dialled.
     fn note_at_address(&mut self, now: Now, link: &Link, reason: Reason, by_remote: bool) {
         let Some(target) = &link.target else { return };
+        if link.in_place_of.is_some() && link.phase != Phase::Established && !reason.is_misbehaviour() {
+            // The connection it was to replace tells more about the address.
+            return;
+        }
         let served = if link.phase == Phase::Established { now.mono.since(link.since) } else { Duration::ZERO };
         match reason {
             Reason::Myself => self.book.mark_myself(target, now.mono),
@@ -260,10 +266,12 @@ impl Node {
             Purpose::Overlay => self.settings.accept,
             Purpose::Ring => self.settings.accept + self.settings.accept_ring,
         };
-        let others = self.links.iter().filter(|(other, link)| {
-            **other != peer && link.direction == Direction::Incoming && link.is_edge() && link.node != Some(id)
+        let edges = self.links.iter().filter(|(other, link)| {
+            **other != peer && link.direction == Direction::Incoming && link.is_edge() && !link.dismissed
         });
-        others.count() < limit
+        let is_held = |(_, link): (_, &Link)| link.node == Some(id);
+        // Whoever has a place keeps it: its new connection takes that of the old one.
+        edges.clone().any(is_held) || edges.count() < limit
     }
 
     /// Other addresses for a node that found no room here, those that joined last first.

@@ -12,6 +12,8 @@
 //!    addresses others told of,
 //! 6. nodes that are down: they may be back, or on the other side of a split.
 //!
+//! Before all these: neighbours whose connection was made with an older network key (`rotation`).
+//!
 //! Dials to addresses that nobody has answered at and no user configured are ten a second in all, with so many at once
 //! that a network of a thousand forms without ever meeting the bound: others must not be able to aim a network's dials at
 //! somebody. An address from a signed record counts like one that was only told of (whoever signs may lie about it); but
@@ -56,8 +58,8 @@ const LONG_KNOWN: usize = 2;
 const UNPROVEN_DIALS: Rate = Rate { per_second: 10, burst: 128 };
 
 /// What a tick has found out.
-struct Tick {
-    now: Now,
+pub(super) struct Tick {
+    pub(super) now: Now,
     /// When something that has to wait now is possible.
     next: Option<Time>,
     /// Somebody could still be dialled, or is being dialled.
@@ -67,7 +69,7 @@ struct Tick {
 }
 
 impl Tick {
-    fn wait(&mut self, moment: Option<Time>) {
+    pub(super) fn wait(&mut self, moment: Option<Time>) {
         self.next = [self.next, moment].into_iter().flatten().min();
     }
 }
@@ -85,6 +87,7 @@ impl Node {
         tick.wait(self.bans.next_end(now));
         let candidates = self.candidates(now);
         self.rings.observe(self.me, &candidates, now.mono);
+        self.renew_links(&mut tick, actions);
         self.volunteer_again(&mut tick);
         self.dial_probes(&mut tick, actions);
         self.dial_configured(&mut tick, actions);
@@ -94,7 +97,7 @@ impl Node {
         self.dial_hearsay(&mut tick, actions);
         self.dial_down(&mut tick, actions);
         self.close_surplus(&mut tick, actions);
-        let edges = self.links.values().filter(|link| link.is_outgoing_edge()).count();
+        let edges = self.links.values().filter(|link| link.is_outgoing_edge() && !self.is_second(link)).count();
         let under_way = self.links.values().any(|link| self.may_become_edge(link));
         self.settled = edges >= self.settings.out_degree || !(tick.unsettled || under_way);
         // Not more often than a tick: what is possible at once was done, or waits for the next tick's turn.
@@ -321,7 +324,7 @@ impl Node {
     }
 
     fn close_surplus(&mut self, tick: &mut Tick, actions: &mut Actions) {
-        let edges = self.links.values().filter(|link| link.is_outgoing_edge()).count();
+        let edges = self.links.values().filter(|link| link.is_outgoing_edge() && !self.is_second(link)).count();
         if edges <= self.settings.out_degree {
             return;
         }
@@ -330,7 +333,7 @@ impl Node {
         let last = self.links.values().filter(|link| link.is_outgoing_edge() && is_known(link)).count() <= LONG_KNOWN;
         let spare = |link: &Link| {
             let random = link.is_outgoing_edge() && link.purpose == Purpose::Overlay && !link.pinned;
-            random && !(last && is_known(link))
+            random && !self.is_second(link) && !(last && is_known(link))
         };
         let mut spare: Vec<_> = self.links.iter().filter(|(_, link)| spare(link)).map(|(peer, _)| *peer).collect();
         if let Some(peer) = self.rng.take(&mut spare) {
@@ -413,7 +416,14 @@ impl Node {
         link.node = node;
         link.ticket = ticket;
         let peer = self.add_link(link);
-        let greeting = Greeting { address, record: self.record.shared(), clock_ms: now.wall_ms, purpose };
+        self.greet(now, peer, false, actions);
+    }
+
+    /// Has a link dialled that has just been added.
+    pub(super) fn greet(&self, now: Now, peer: PeerId, first_key: bool, actions: &mut Actions) {
+        let Some(Link { address, purpose, .. }) = self.links.get(&peer) else { return };
+        let (record, clock_ms) = (self.record.shared(), now.wall_ms);
+        let greeting = Greeting { address: *address, record, clock_ms, purpose: *purpose, first_key };
         actions.push(Action::Dial(peer, Box::new(greeting)));
     }
 
@@ -434,7 +444,8 @@ impl Node {
 
     /// Outgoing edges that stand or may soon.
     fn degree(&self) -> usize {
-        self.links.values().filter(|link| link.is_outgoing_edge() || self.may_become_edge(link)).count()
+        let counts = |link: &Link| link.is_outgoing_edge() || self.may_become_edge(link);
+        self.links.values().filter(|link| counts(link) && !self.is_second(link)).count()
     }
 
     /// A dial that is likely to succeed: what is configured or down may be dead for ever, and must keep neither the

@@ -8,8 +8,10 @@ use crate::protocol::address::HostPort;
 use crate::protocol::bucket::Bucket;
 use crate::protocol::discovery::feed::Part;
 use crate::protocol::identity::{ControllerId, Identity, Label, PeerId, ShortId};
+use crate::protocol::key_mark::KeyMark;
 use crate::protocol::message::Purpose;
 use crate::protocol::node::Ticket;
+use crate::protocol::node::rotation::Ageing;
 use crate::protocol::reason::Reason;
 use crate::protocol::report::Direction;
 use crate::protocol::time::Time;
@@ -59,6 +61,11 @@ pub struct Link {
     pub said: Option<(Label, SocketAddr)>,
     /// Smoothed, at the tail.
     pub round_trip: Option<Duration>,
+    /// The network key it was made with, once the handshake is over.
+    pub key: Option<KeyMark>,
+    pub(super) ageing: Ageing,
+    /// Of a dial that is to take the place of a connection with an older key: which one's.
+    pub(super) in_place_of: Option<PeerId>,
     pub(super) target: Option<HostPort>,
     pub(super) pinned: bool,
     pub(super) ticket: Option<Ticket>,
@@ -103,6 +110,9 @@ impl Link {
             node: None,
             said: None,
             round_trip: None,
+            key: None,
+            ageing: Ageing::default(),
+            in_place_of: None,
             target: None,
             pinned: false,
             ticket: None,

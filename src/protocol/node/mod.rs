@@ -6,6 +6,7 @@
 //!   gossip      news in and out, comparing views                        Push, News, Sync, Differences
 //!   places      who gets one of a bounded number                       Accepted, Hello
 //!   idle        whom to dial now                                        the tick of "monitor idle"
+//!   rotation    links made with a network key that is not the first     the tick of "monitor idle"
 //!   rounds      records, verdicts, flushes that are due                 the tick of "network discovery"
 //!   screening   news that is outdated or contradicts itself            Push, News
 //!   reporting   copies for the user
@@ -22,6 +23,7 @@ mod idle;
 mod link;
 mod places;
 mod reporting;
+mod rotation;
 mod rounds;
 mod screening;
 mod settings;
@@ -45,6 +47,7 @@ use super::discovery::publisher::Publisher;
 use super::hash::Hash;
 use super::heartbeat::PROBE;
 use super::identity::{ControllerId, Label, PeerId, from_hex};
+use super::key_mark::KeyMark;
 use super::message::Purpose;
 use super::peer_state::{Command, Greeting, PeerEvent};
 use super::reason::Reason;
@@ -52,7 +55,7 @@ use super::record::{Forget, ForgetBody, RENEWAL, Record, RecordState, Signer, Ve
 use super::report::Status;
 use super::rng::Rng;
 use super::time::{Now, Time};
-use super::view::{Standing, View};
+use super::view::View;
 
 pub use access::NotBanned;
 pub use link::{ClosedPeer, Link, Phase};
@@ -85,6 +88,8 @@ pub enum Input {
     Forget(ControllerId),
     /// Take leave of the network.
     Leave,
+    /// The network keys in force from now on, the one to dial with first.
+    Keys(Vec<KeyMark>),
     /// Close every connection.
     CloseAll(Reason),
     /// The tick of monitor idle.
@@ -160,6 +165,7 @@ pub struct Node {
     view: View,
     links: BTreeMap<PeerId, Link>,
     closed: VecDeque<ClosedPeer>,
+    keys: Vec<KeyMark>,
     next_peer: u64,
     admission_rate: AdmissionRate,
     book: AddressBook,
@@ -231,6 +237,7 @@ impl Node {
             view,
             links: BTreeMap::new(),
             closed: VecDeque::new(),
+            keys: Vec::new(),
             next_peer: 1,
             admission_rate: AdmissionRate::new(settings.admission),
             book,
@@ -279,6 +286,7 @@ impl Node {
             }
             Input::Forget(id) => self.forget(now, id, actions),
             Input::Leave => self.leave(now, actions),
+            Input::Keys(keys) => self.hold_keys(now, keys),
             Input::CloseAll(reason) => {
                 actions.extend(self.links.keys().map(|peer| Action::Command(*peer, Command::Close(reason))));
             }
@@ -394,18 +402,6 @@ impl Node {
         self.warnings.contains_key(about)
     }
 
-    /// What is known of a node's life, as shown.
-    pub fn status(&self, id: &ControllerId) -> Option<Status> {
-        let entry = self.view.get(id)?;
-        match entry.standing() {
-            Standing::Up if entry.is_suspected() => Some(Status::Suspect),
-            Standing::Up => Some(Status::Up),
-            Standing::Down => Some(Status::Down),
-            Standing::Left => Some(Status::Left),
-            Standing::Forgotten => None,
-        }
-    }
-
     fn peer_event(
         &mut self,
         now: Now,
@@ -421,6 +417,7 @@ impl Node {
         }
         match event {
             PeerEvent::Connected => link.enter(Phase::Handshaking, now.mono),
+            PeerEvent::Secured(key) => self.secured(now, peer, key),
             PeerEvent::Hello { record, clock_ms, purpose, dialled } => {
                 self.hello(now, peer, record, clock_ms, purpose, dialled, actions);
             }

@@ -11,6 +11,7 @@ use crate::protocol::report::{
     ViewCounts,
 };
 use crate::protocol::time::{Now, rfc3339};
+use crate::protocol::view::Standing;
 
 impl Node {
     /// The nodes this text may mean: a label, an id, or the beginning of one.
@@ -22,6 +23,18 @@ impl Node {
             exact
         };
         found.into_iter().map(|(id, _)| *id).collect()
+    }
+
+    /// What is known of a node's life, as shown.
+    pub fn status(&self, id: &ControllerId) -> Option<Status> {
+        let entry = self.view.get(id)?;
+        match entry.standing() {
+            Standing::Up if entry.is_suspected() => Some(Status::Suspect),
+            Standing::Up => Some(Status::Up),
+            Standing::Down => Some(Status::Down),
+            Standing::Left => Some(Status::Left),
+            Standing::Forgotten => None,
+        }
     }
 
     /// The whole network as this node knows it.
@@ -173,6 +186,7 @@ fn row(peer: PeerId, link: &Link, state: &str, since_ms: u64, close_reason: Opti
         label,
         address,
         since: rfc3339(since_ms),
+        key: link.key.map(|key| key.to_string()),
         rtt_ms: link.round_trip.map(|span| span.as_secs_f64() * 1000.0),
         heartbeat_outstanding_ms: None,
         bytes_in: 0,

@@ -84,7 +84,7 @@ impl Node {
         let heads: BTreeSet<ShortId> = self
             .links
             .values()
-            .filter(|link| link.is_outgoing_edge())
+            .filter(|link| link.is_outgoing_edge() || self.takes_over(link))
             .filter_map(|link| Some(link.node?.short()))
             .collect();
         // What the record has no room for is no part of the graph: only a user's own `connect`s exceed it.

@@ -2,6 +2,7 @@
 
 mod dialling;
 mod places;
+mod rotation;
 mod screening;
 
 use std::sync::Arc;

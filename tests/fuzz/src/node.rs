@@ -12,6 +12,7 @@ use kithd::protocol::codec::{MAX_FRAME, MAX_FRAME_BEFORE_HELLO, encode_frame};
 use kithd::protocol::hash::hash_parts;
 use kithd::protocol::heartbeat::{Answers, Side};
 use kithd::protocol::identity::{ControllerId, Label, PeerId};
+use kithd::protocol::key_mark::KeyMark;
 use kithd::protocol::message::{HeadMessage, TailMessage};
 use kithd::protocol::node::{Action, Input, Memory, Node, Settings};
 use kithd::protocol::peer_state::{self, Command, Peer, PeerState, PeerTimes};
@@ -195,7 +196,7 @@ impl Trial {
             (false, PeerState::Handshaking { remote: None, .. }) => {
                 let remote = any_id(bytes);
                 end.remote = Some(remote);
-                peer_state::Input::Secured(remote)
+                peer_state::Input::Secured(remote, key(remote.0[0]))
             }
             (false, _) => peer_state::Input::Connected,
         };
@@ -210,7 +211,8 @@ impl Trial {
                 Input::Connect(HostPort::Name { host, port: 7100 }, bytes.byte().into())
             }
             8 | 9 => Input::Disconnect(self.any_end(bytes).into_iter().collect()),
-            10..=13 => Input::Forget(any_id(bytes)),
+            10..=12 => Input::Forget(any_id(bytes)),
+            13 => Input::Keys((bytes.byte() % 3..3).map(key).collect()),
             14 => Input::CloseAll(Reason::Local),
             _ => Input::Leave,
         };
@@ -288,13 +290,18 @@ impl Trial {
                         event.check::<_, _, Reason>(|record| Ok(Verified::vouch(record)), |item| Ok(vouched(item)));
                     self.inbox.extend(event.into_iter().map(|event| Input::Peer(id, event)));
                 }
-                peer_state::Action::Dial(_) | peer_state::Action::Secure(_) | peer_state::Action::Shut => {}
+                peer_state::Action::Dial(_) | peer_state::Action::Secure { .. } | peer_state::Action::Shut => {}
             }
         }
         if is_over {
             self.ends.remove(&id);
         }
     }
+}
+
+/// One of three network keys.
+fn key(number: u8) -> KeyMark {
+    KeyMark([number % 3; 8])
 }
 
 impl End {

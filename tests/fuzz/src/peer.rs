@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use kithd::protocol::heartbeat::Side;
+use kithd::protocol::key_mark::KeyMark;
 use kithd::protocol::peer_state::{
     Action, Command, Greeting, Input, MAX_WATCHES, Peer, PeerEvent, PeerState, PeerTimes,
 };
@@ -66,6 +67,7 @@ impl Trial {
                 record: self.maker.record(bytes),
                 clock_ms: WALL_MS,
                 purpose: purpose(bytes),
+                first_key: false,
             }))),
             (0, Side::Head) => Input::Command(Command::Accept),
             (1, Side::Tail) => Input::Connected,
@@ -95,7 +97,7 @@ impl Trial {
     fn secure(&mut self) -> Option<Input> {
         let PeerState::Handshaking { remote: None, .. } = self.peer.state() else { return None };
         self.secured = true;
-        self.maker.speaker.map(Input::Secured)
+        self.maker.speaker.map(|remote| Input::Secured(remote, KeyMark([0; 8])))
     }
 
     /// To the next deadline, a little or a lot later; the clock may also stand still.
@@ -125,7 +127,7 @@ impl Trial {
 
     fn check(&mut self, action: &Action) {
         match action {
-            Action::Dial(_) | Action::Secure(_) | Action::Issue(_) | Action::Beat { .. } => {
+            Action::Dial(_) | Action::Secure { .. } | Action::Issue(_) | Action::Beat { .. } => {
                 assert_eq!(self.side, Side::Tail, "{action:?}");
             }
             Action::Answer(_) => assert_eq!(self.side, Side::Head, "{action:?}"),
