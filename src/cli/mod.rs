@@ -13,6 +13,7 @@ pub mod ban;
 pub mod client_args;
 pub mod config;
 pub mod connect;
+pub mod core_dumps;
 pub mod demo;
 pub mod descriptors;
 pub mod disconnect;

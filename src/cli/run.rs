@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 use simplelog::{ConfigBuilder, LevelFilter, ThreadLogMode, WriteLogger};
 
-use super::{INTERNAL, NOT_STARTED, USAGE, descriptors, fail, flags, terminal};
+use super::{INTERNAL, NOT_STARTED, USAGE, core_dumps, descriptors, fail, flags, terminal};
 use crate::config::{Config, Log};
 use crate::protocol::escape::escaped;
 use crate::{End, Node};
@@ -37,6 +37,11 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Err(error) => return fail(NOT_STARTED, error),
     };
     descriptors::raise_limit();
+    core_dumps::forbid();
+    if config.network.key_file.is_some() {
+        // Before the file is read.
+        core_dumps::hide();
+    }
     // Before the node: a signal that comes while it starts ends it in order, once it has started.
     let signals = match Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]) {
         Ok(signals) => signals,

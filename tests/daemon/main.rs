@@ -13,6 +13,7 @@ mod stranger;
 
 mod access;
 mod agreement;
+mod core_dumps;
 mod dialling;
 mod endurance;
 mod farewell;
