@@ -20,8 +20,8 @@ pub enum AccessError {
     Wrong(String),
     /// No node is known by that name. A label that nobody has cannot be banned: whoever comes could have another one.
     UnknownNode(String),
-    /// So many nodes, or bans, are known by that name.
-    Ambiguous(String, usize),
+    /// The text may mean more than one node, or ban: these.
+    Ambiguous(String, String),
     /// There is no such ban.
     NotBanned(String),
     /// The address is banned with others: by that range.
@@ -50,7 +50,7 @@ pub fn ban(registry: &Registry, text: &str, span: Duration, reason: Option<&str>
             match node.find(text).as_slice() {
                 [id] => Target::Node(*id),
                 [] => return Err(AccessError::UnknownNode(text.to_owned())),
-                several => return Err(AccessError::Ambiguous(text.to_owned(), several.len())),
+                several => return Err(AccessError::Ambiguous(text.to_owned(), node.names_of(several))),
             }
         };
         let label = match target {
@@ -83,7 +83,16 @@ pub fn unban(registry: &Registry, text: &str) -> Result<UnbanReport, AccessError
             Some(wider) => AccessError::Within(text.to_owned(), wider),
             None => AccessError::NotBanned(text.to_owned()),
         }),
-        several => Err(AccessError::Ambiguous(text.to_owned(), several.len())),
+        several => {
+            let ids: Vec<_> = several
+                .iter()
+                .filter_map(|target| match target {
+                    Target::Node(id) => Some(*id),
+                    Target::Addresses(_) => None,
+                })
+                .collect();
+            Err(AccessError::Ambiguous(text.to_owned(), node.names_of(&ids)))
+        }
     })?;
     log::info!("{} is banned no more", ban.target);
     Ok(UnbanReport { schema: SCHEMA, ban: ban.row() })
@@ -129,11 +138,8 @@ impl fmt::Display for AccessError {
                 f,
                 "no node is called {text:?}: see 'kithd network', or name it by its whole id or an address (a label nobody has cannot be banned)"
             ),
-            Self::Ambiguous(text, several) => {
-                write!(
-                    f,
-                    "{several} nodes are called {text:?}: give more of the id, see 'kithd network' and 'kithd bans'"
-                )
+            Self::Ambiguous(text, names) => {
+                write!(f, "{text:?} may be {names}: give more of the id, see 'kithd network' and 'kithd bans'")
             }
             Self::NotBanned(text) => write!(f, "{text:?} is not banned: see 'kithd bans'"),
             Self::Within(text, range) => {

@@ -12,7 +12,7 @@ use crate::config::duration;
 use crate::protocol::address::HostPort;
 use crate::protocol::bans::Ban;
 use crate::protocol::identity::{ControllerId, PeerId};
-use crate::protocol::node::{Input, Outcome};
+use crate::protocol::node::{Input, Node, Outcome};
 use crate::protocol::report::{ConnectReport, DisconnectReport, IdentityReport, SCHEMA, Status};
 
 /// The node's desk.
@@ -46,7 +46,7 @@ impl NodeDesk {
         let by_number = target.parse().ok().map(PeerId);
         let peers = self.registry.read(|node, _| match by_number.filter(|peer| node.link(*peer).is_some()) {
             Some(peer) => Ok(vec![peer]),
-            None => one_of(node.find(target), target).map(|id| node.links_with(&id)),
+            None => one_of(node, target).map(|id| node.links_with(&id)),
         });
         match peers {
             Err(error) => Answer::Error(error),
@@ -64,7 +64,7 @@ impl NodeDesk {
 
     fn forget(&self, text: &str) -> Answer {
         let found = self.registry.read(|node, _| {
-            let id = one_of(node.find(text), text)?;
+            let id = one_of(node, text)?;
             let label = node.label_of(&id).map(|label| label.to_string()).unwrap_or_default();
             Ok((id, node.status(&id), label))
         });
@@ -130,13 +130,13 @@ impl Desk for NodeDesk {
 }
 
 /// The one node that was meant.
-fn one_of(found: Vec<ControllerId>, text: &str) -> Result<ControllerId, AdminError> {
-    match found.as_slice() {
+fn one_of(node: &Node, text: &str) -> Result<ControllerId, AdminError> {
+    match node.find(text).as_slice() {
         [id] => Ok(*id),
         [] => Err(AdminError::negative("unknown-node", format!("no node is called {text:?}: see 'kithd network'"))),
         several => Err(AdminError::negative(
             "ambiguous-node",
-            format!("{} nodes are called {text:?}: give more of the id, see 'kithd network'", several.len()),
+            format!("{text:?} may be {}: give more of the id, see 'kithd network'", node.names_of(several)),
         )),
     }
 }

@@ -52,6 +52,29 @@ fn connect_takes_a_name() {
     agreed(&[&a, &b]);
 }
 
+/// A label is whatever its owner says: it may be the digits by which another node is named.
+#[test]
+fn nobody_is_closed_or_banned_for_whoever_took_the_digits_of_his_id_as_a_label() {
+    let network = Network::new();
+    let a = network.start("n0");
+    let b = network.node("n1").connect(a.address).start();
+    let digits = b.id[..8].to_owned();
+    let impostor = network.node(&digits).connect(a.address).start();
+    agreed(&[&a, &b, &impostor]);
+    for verb in ["ban", "disconnect", "forget"] {
+        let ended = a.client(&[verb, &digits]);
+        let said = ended.one_line(1);
+        for named in [format!("n1 ({}", &b.id[..16]), format!("{digits} ({}", &impostor.id[..16])] {
+            assert!(said.contains(&named), "{named}: {said}");
+        }
+    }
+    assert_eq!(a.json(&["bans"])["bans"], json!([]));
+    assert_eq!(a.json(&["ban", &b.id[..9]])["id"], b.id.as_str(), "one digit more");
+    assert_eq!(a.json(&["ban", &impostor.id[..16]])["id"], impostor.id.as_str());
+    assert!(a.client(&["unban", &digits]).one_line(1).contains("may be"), "two bans, and one text for both");
+    assert_eq!(a.json(&["unban", &b.id])["id"], b.id.as_str());
+}
+
 #[test]
 fn disconnect_closes_the_connections_with_a_node_or_one_of_them() {
     let network = Network::new();

@@ -13,7 +13,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::link::Link;
-use super::{Action, Actions, Node};
+use super::{Action, Actions, Node, naming};
 use crate::protocol::address::HostPort;
 use crate::protocol::bans::{Ban, Bans, Full, Target};
 use crate::protocol::identity::{ControllerId, PeerId};
@@ -99,21 +99,12 @@ impl Node {
             let meant = text.parse().ok().map(Target::Addresses);
             return meant.into_iter().filter(|target| self.bans.iter(now).any(|ban| ban.target == *target)).collect();
         }
-        let nodes = || {
-            self.bans.iter(now).filter_map(|ban| match ban.target {
-                Target::Node(id) => Some((id, ban)),
-                Target::Addresses(_) => None,
-            })
-        };
-        let called = |id: &ControllerId, ban: &Ban| {
-            ban.label.as_ref().or(self.label_of(id)).is_some_and(|label| label.as_str() == text)
-        };
-        let mut found: Vec<_> = nodes().filter(|(id, ban)| called(id, ban)).map(|(id, _)| id).collect();
-        if found.is_empty() && !text.is_empty() {
-            let beginning = text.to_ascii_lowercase();
-            found = nodes().map(|(id, _)| id).filter(|id| id.hex().starts_with(&beginning)).collect();
-        }
-        found.into_iter().map(Target::Node).collect()
+        let nodes = self.bans.iter(now).filter_map(|ban| match ban.target {
+            Target::Node(id) => Some((id, ban)),
+            Target::Addresses(_) => None,
+        });
+        let nodes = nodes.map(|(id, ban)| (id, ban.label.as_ref().or(self.label_of(&id))));
+        naming::meant(text, nodes).into_iter().map(Target::Node).collect()
     }
 
     /// From now on only these may be neighbours; none: anybody. Edges with others are closed.

@@ -9,6 +9,7 @@
 //!   rotation    links made with a network key that is not the first     the tick of "monitor idle"
 //!   rounds      records, verdicts, flushes that are due                 the tick of "network discovery"
 //!   screening   news that is outdated or contradicts itself            Push, News
+//!   naming      which node a user means
 //!   reporting   copies for the user
 //! ```
 //!
@@ -21,6 +22,7 @@ mod admission;
 mod gossip;
 mod idle;
 mod link;
+mod naming;
 mod places;
 mod reporting;
 mod rotation;

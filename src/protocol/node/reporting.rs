@@ -14,17 +14,6 @@ use crate::protocol::time::{Now, rfc3339};
 use crate::protocol::view::Standing;
 
 impl Node {
-    /// The nodes this text may mean: a label, an id, or the beginning of one.
-    pub fn find(&self, text: &str) -> Vec<ControllerId> {
-        let exact: Vec<_> = self.view.iter().filter(|(_, entry)| entry.record().body.label.as_str() == text).collect();
-        let found = if exact.is_empty() && !text.is_empty() {
-            self.view.iter().filter(|(id, _)| id.hex().starts_with(&text.to_ascii_lowercase())).collect()
-        } else {
-            exact
-        };
-        found.into_iter().map(|(id, _)| *id).collect()
-    }
-
     /// What is known of a node's life, as shown.
     pub fn status(&self, id: &ControllerId) -> Option<Status> {
         let entry = self.view.get(id)?;
