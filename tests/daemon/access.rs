@@ -4,6 +4,11 @@ use std::fs;
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 
+use kithd::protocol::message::{HeadMessage, Purpose};
+use kithd::protocol::reason::Reason;
+use kithd::secure::handshake::Tail;
+use kithd::secure::network_key::NetworkKey;
+use kithd::secure::primitives::Cipher;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -11,6 +16,7 @@ use socket2::{Domain, Socket, Type};
 use crate::daemon::{Daemon, Network, Setup, write};
 use crate::patience::{SOON, throughout, until};
 use crate::report::{agreed, closed_for, closed_for_any, refused, rows_of};
+use crate::stranger::{Line, Stranger};
 
 fn bans(node: &Daemon) -> Vec<Value> {
     node.json(&["bans"])["bans"].as_array().unwrap().clone()
@@ -232,6 +238,56 @@ fn the_list_is_held_at_both_ends_and_read_anew() {
     kept_apart(&a, &b.id);
     reconfigure(&a, "", "network.allow: applied");
     agreed(&[&a, &b]);
+}
+
+/// Nothing of a node reaches somebody whom it keeps out: no record, no addresses of others. But he is told why, once he has
+/// proved that he holds the network's key and who he is, and so that nobody else can read it.
+#[test]
+fn who_is_kept_out_is_told_so_under_seal_and_gets_nothing_else() {
+    let network = Network::new();
+    let brief = ["--limits-handshake-timeout", "1s"];
+    let a = configured(network.node("a").with(&brief), "").start();
+    let b = network.node("b").connect(a.address).start();
+    agreed(&[&a, &b]);
+    let (alien, rogue) = (Stranger::new(&network, "alien"), Stranger::new(&network, "rogue"));
+    assert_eq!(a.client(&["ban", &rogue.id()]).code, Some(0));
+    reconfigure(&a, &allowing(&[&b.id, &rogue.id()]), "network.allow: applied");
+    for (stranger, reason) in [(&alien, Reason::NotAllowed), (&rogue, Reason::Banned)] {
+        for purpose in [Purpose::Overlay, Purpose::Ring, Purpose::Probe] {
+            let before = refused(&a, &reason.to_string());
+            let mut line = Line::to(a.address);
+            line.secure(stranger, purpose);
+            line.tell(&stranger.hello(&a));
+            assert!(matches!(line.hear(), Some(HeadMessage::Goodbye(said)) if said == reason), "{purpose:?}");
+            assert_eq!(line.hear::<HeadMessage>().map(|more| format!("{more:?}")), None, "{purpose:?}");
+            count_reaches(&a, &reason.to_string(), before + 1);
+        }
+        // Before he has introduced himself he is told nothing at all.
+        let mut line = Line::to(a.address);
+        line.secure(stranger, Purpose::Overlay);
+        assert_eq!(line.rest(), b"");
+    }
+    let known = a.network()["nodes"].to_string();
+    assert!(!known.contains(&alien.id()) && !known.contains(&rogue.id()), "nor is anything of his taken in: {known}");
+    assert!(is_linked(&a, &b.id));
+
+    // An address that is kept out gets no answer, not even with a first message that any other would be answered.
+    assert_eq!(a.client(&["ban", "127.0.0.9"]).code, Some(0));
+    let member = Stranger::new(&network, "member");
+    let (_, first) = Tail::begin(
+        &member.credentials(member.body.network),
+        &NetworkKey::none(),
+        Cipher::ChaChaPoly,
+        Purpose::Overlay,
+    )
+    .unwrap();
+    let answer = |ip: &str| {
+        let mut line = Line::from(ip.parse().unwrap(), a.address);
+        line.send(&first);
+        line.rest().len()
+    };
+    assert_eq!(answer("127.0.0.9"), 0);
+    assert!(answer("127.0.0.10") > 200, "message 2");
 }
 
 #[test]

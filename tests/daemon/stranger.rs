@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -181,6 +181,14 @@ impl Line {
         Self::over(socket)
     }
 
+    /// One that comes from this address of loopback.
+    pub fn from(ip: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::over(socket)
+    }
+
     /// One whose system takes hardly anything that is not read.
     pub fn narrow_to(address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -240,10 +248,14 @@ impl Line {
         secured.remote
     }
 
-    /// This plaintext as it travels: whole messages share records, what is no message is a record of its own.
+    /// This plaintext as it travels: whole messages share records, what is no message is a record of its own, and nothing
+    /// is an empty one.
     pub fn sealed(&mut self, mut plaintext: &[u8]) -> Vec<u8> {
         let (sealing, _) = self.session.as_mut().expect("no session yet");
         let mut bytes = Vec::new();
+        if plaintext.is_empty() {
+            sealing.seal(plaintext, &mut bytes);
+        }
         while !plaintext.is_empty() {
             let mut ends = vec![0];
             // An error only says that what follows is no message.

@@ -32,6 +32,31 @@ fn one_network_that_comes_too_fast_is_refused_before_anything_is_made() {
     assert_eq!((0..1000).filter(|_| node.accepted(NOW, local, &mut actions).is_ok()).count(), 256);
 }
 
+/// What the head answers to a tail of this number that comes once more.
+fn comes_again(head: &mut Node, number: u8, purpose: Purpose) -> Vec<Action> {
+    let peer = head.accepted(NOW, address(number), &mut Vec::new()).unwrap();
+    let record = record(ControllerId([number; 32]), 1, 1);
+    let dialled = SocketAddr::from(([10, 0, 0, 200], 1));
+    let mut actions = Vec::new();
+    let hello = PeerEvent::Hello { record, clock_ms: NOW.wall_ms, purpose, dialled };
+    head.handle(NOW, Input::Peer(peer, hello), &mut actions);
+    actions
+}
+
+#[test]
+fn whoever_has_a_place_needs_no_other_for_its_next_connection() {
+    let mut head = node(1);
+    (head.settings.accept, head.settings.accept_ring) = (2, 1);
+    let first = tail(&mut head, 2, Purpose::Overlay);
+    tail(&mut head, 3, Purpose::Overlay);
+    tail(&mut head, 4, Purpose::Ring);
+    let busy = |action: &Action| matches!(action, Action::Command(_, Command::Answer(HeadMessage::Busy { .. })));
+    assert!(comes_again(&mut head, 5, Purpose::Overlay).iter().any(busy), "there are three where two may be");
+    let actions = comes_again(&mut head, 2, Purpose::Overlay);
+    assert!(!actions.iter().any(busy), "{actions:?}");
+    assert_eq!(closed(&actions, Reason::Replaced), [first]);
+}
+
 #[test]
 fn the_oldest_stranger_of_the_largest_crowd_goes_first() {
     let mut node = node(1);
