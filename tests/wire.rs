@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use kithd::protocol::codec::{
-    MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Message, PREAMBLE, Preamble, decode_frame, encode, encode_frame,
+    LONGEST_MESSAGE, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Message, PREAMBLE, Preamble, decode_frame, encode, encode_frame,
 };
 use kithd::protocol::hash::{Hash, hash_parts};
 use kithd::protocol::identity::{ControllerId, Label, ShortId, to_hex};
@@ -231,7 +231,7 @@ fn the_bounds_are_those_of_the_program() {
         ("longest frame after it", MAX_FRAME + TAG),
         ("longest plaintext of a record before Welcome", MAX_FRAME_BEFORE_HELLO),
         ("longest plaintext of a record after it", MAX_FRAME),
-        ("longest message", MAX_FRAME - 4),
+        ("longest message", LONGEST_MESSAGE),
         ("records under one key", usize::try_from(REKEY_AFTER).unwrap()),
         ("record of a node", MAX_RECORD),
         ("keys and values of its tags together", MAX_TAGS),

@@ -117,9 +117,13 @@ impl Sink {
     /// Accepts a frame (its length included) for the next flush.
     ///
     /// # Errors
-    /// [`Reason::SlowReader`] above this sink's bound, [`Reason::Overloaded`] above that of all peers, or the reason why
-    /// the sink is broken. The frame is not queued then, and nothing else is lost.
+    /// [`Reason::SlowReader`] above this sink's bound, [`Reason::Overloaded`] above that of all peers, [`Reason::Internal`]
+    /// for one that no record can hold (the remote would refuse it, and rightly), or the reason why the sink is broken. The
+    /// frame is not queued then, and nothing else is lost.
     pub fn queue(&self, class: Class, frame: Vec<u8>) -> Result<(), Reason> {
+        if frame.len() > MAX_FRAME {
+            return Err(Reason::Internal);
+        }
         let cost = frame.len() + FRAME_COST;
         let mut queues = self.queues.lock();
         if let Some(reason) = queues.broken {
@@ -329,7 +333,7 @@ impl Queues {
     /// The next message, unless there is no room for it in its record. None is larger than a whole record.
     fn pop(&mut self, room: usize) -> Option<Vec<u8>> {
         let lane = self.lanes.iter_mut().find(|lane| !lane.frames.is_empty())?;
-        if lane.frames.front()?.len() > room && room < MAX_FRAME {
+        if lane.frames.front()?.len() > room {
             return None;
         }
         let frame = lane.frames.pop_front()?;
@@ -360,18 +364,14 @@ mod tests {
     #[test]
     fn a_batch_takes_control_first_then_what_fits() {
         let mut queues = Queues::default();
-        for (class, length) in [(Class::Bulk, MAX_FRAME + 1), (Class::News, 10), (Class::Control, 7)] {
+        for (class, length) in [(Class::Bulk, MAX_FRAME), (Class::News, 10), (Class::Control, 7)] {
             queues.push(class, vec![0; length]);
         }
         let mut pop = |room| queues.pop(room).map(|frame| frame.len());
         assert_eq!(pop(5), None, "bulk does not slip past control that does not fit");
         assert_eq!([pop(MAX_FRAME), pop(10)], [Some(7), Some(10)]);
         assert_eq!(pop(MAX_FRAME - 1), None);
-        assert_eq!(
-            [pop(MAX_FRAME), pop(MAX_FRAME)],
-            [Some(MAX_FRAME + 1), None],
-            "the largest has a record of its own"
-        );
+        assert_eq!([pop(MAX_FRAME), pop(MAX_FRAME)], [Some(MAX_FRAME), None], "the largest has a record of its own");
         assert!(queues.lanes.iter().all(|lane| lane.cost == 0));
     }
 

@@ -23,6 +23,8 @@ use super::reason::Reason;
 pub const MAX_FRAME: usize = 16 * 1024;
 /// The largest frame before it: a `Hello` with the largest record fits, and a stranger costs no more.
 pub const MAX_FRAME_BEFORE_HELLO: usize = 1024;
+/// The longest message, its direction byte included: with its length it fills a record of its own.
+pub const LONGEST_MESSAGE: usize = MAX_FRAME - HEADER;
 /// Bytes of the preamble.
 pub const PREAMBLE: usize = 8;
 
@@ -184,15 +186,18 @@ pub fn encoded_len<T: Serialize + ?Sized>(value: &T) -> usize {
 /// Hands on each message that the plaintext of a record holds, direction byte first.
 ///
 /// # Errors
-/// [`Reason::Malformed`] unless it is whole messages from the first byte to the last, or whatever `message` refuses.
+/// [`Reason::Malformed`] unless it is whole messages from the first byte to the last, and at least one: a record without
+/// any says nothing, and keeping a connection busy with it would not count as life. Or whatever `message` refuses.
 pub fn messages(mut plaintext: &[u8], mut message: impl FnMut(&[u8]) -> Result<(), Reason>) -> Result<(), Reason> {
-    while !plaintext.is_empty() {
-        let (length, rest) = header(plaintext, MAX_FRAME).ok().flatten().ok_or(Reason::Malformed)?;
+    loop {
+        let (length, rest) = header(plaintext, LONGEST_MESSAGE).ok().flatten().ok_or(Reason::Malformed)?;
         let (one, rest) = rest.split_at_checked(length).ok_or(Reason::Malformed)?;
         plaintext = rest;
         message(one)?;
+        if plaintext.is_empty() {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// Bytes as one frame.

@@ -140,7 +140,8 @@ impl Head {
     ///
     /// # Errors
     /// All are to be met with silence: [`Reason::NetworkKey`] if no key opens it, [`Reason::Replayed`] if its like was seen
-    /// before, [`Reason::LowOrderPoint`], [`Reason::VersionMismatch`] for a cipher that does not exist.
+    /// before, [`Reason::LowOrderPoint`], [`Reason::FrameTooLarge`] above [`MAX_MESSAGE`], [`Reason::VersionMismatch`] for
+    /// a cipher that does not exist.
     pub fn first(
         preamble: Preamble,
         message: &[u8],
@@ -170,14 +171,20 @@ impl Head {
         if is_small_order(point) {
             return Err(Reason::LowOrderPoint);
         }
-        let (mut noise, key) = keys
-            .iter()
-            .find_map(|key| {
-                let mut noise = State { credentials, key, preamble, ephemeral }.build(false).ok()?;
-                let payload = read(&mut noise, message).ok()?;
-                payload.is_empty().then(|| (noise, key.mark()))
-            })
-            .ok_or(Reason::NetworkKey)?;
+        let mut opened = None;
+        for key in keys {
+            let mut noise = State { credentials, key, preamble, ephemeral }.build(false)?;
+            match read(&mut noise, message) {
+                Ok(payload) if payload.is_empty() => {
+                    opened = Some((noise, key.mark()));
+                    break;
+                }
+                // Not this key; all else has nothing to do with which it is.
+                Ok(_) | Err(Reason::NetworkKey) => {}
+                Err(reason) => return Err(reason),
+            }
+        }
+        let (mut noise, key) = opened.ok_or(Reason::NetworkKey)?;
         let mut mark = [0; 16];
         mark.copy_from_slice(&point[..16]);
         if !seen.remember(mark) {

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kithd::protocol::codec::{MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Preamble, encode_frame};
+use kithd::protocol::codec::{LONGEST_MESSAGE, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Preamble, encode_frame};
 use kithd::protocol::hash::Hash;
 use kithd::protocol::list::List;
 use kithd::protocol::message::{HeadMessage, News, Purpose, TailMessage};
 use kithd::protocol::reason::Reason;
 use kithd::protocol::record::{Item, NetworkId, Record, Signature, Signer, Stage, Witness, WitnessBody};
-use kithd::secure::handshake::Tail;
+use kithd::secure::handshake::{MAX_MESSAGE, Tail};
 use kithd::secure::network_key::NetworkKey;
 use kithd::secure::primitives::Cipher;
 use kithd::secure::session::TAG;
@@ -91,6 +91,7 @@ fn a_tail_that_breaks_the_protocol_is_closed_with_the_reason_on_both_sides() {
         ("a record that nobody sealed", Raw(framed(&[1; 100])), Reason::BadRecordTag),
         ("a frame too short for a record", Raw(framed(&[1; TAG - 1])), Reason::BadRecordTag),
         ("the largest frame there may be, of nonsense", Raw(framed(&vec![1; MAX_FRAME + TAG])), Reason::BadRecordTag),
+        ("a record of no message", Sealed(Vec::new()), Reason::Malformed),
         ("a message of no bytes", Sealed(vec![0; 4]), Reason::Malformed),
         ("a message longer than its record", Sealed(vec![0, 0, 0, 9, 1, 3]), Reason::Malformed),
         ("half a length", Sealed(vec![0, 0]), Reason::Malformed),
@@ -113,7 +114,7 @@ fn a_tail_that_breaks_the_protocol_is_closed_with_the_reason_on_both_sides() {
             Sealed(encode_frame(&push(witness(&liar, NetworkId::of("elsewhere"))))),
             Reason::OtherNetwork,
         ),
-        ("the largest message there may be, of nonsense", Sealed(framed(&vec![1; MAX_FRAME - 4])), Reason::Malformed),
+        ("the largest message there may be, of nonsense", Sealed(framed(&vec![1; LONGEST_MESSAGE])), Reason::Malformed),
     ];
     for (number, (what, bytes, reason)) in cases.into_iter().enumerate() {
         let stranger = Stranger::new(&network, &format!("stranger-{number}"));
@@ -248,10 +249,11 @@ fn what_is_no_introduction_is_closed_without_a_byte() {
     let (_, other_key) = begin(stranger.credentials(stranger.body.network), NetworkKey::generate().unwrap()).unwrap();
     let (_, other_network) = begin(foreign, NetworkKey::none()).unwrap();
     let after = |body: &[u8]| [&preamble[..], &framed(body)].concat();
-    let cases: [(&str, Vec<u8>, &str); 8] = [
+    let cases: [(&str, Vec<u8>, &str); 9] = [
         ("another cipher", [&b"kith\x01\x01\x09\0"[..], &framed(&[1; 48])].concat(), "version-mismatch"),
         ("no bytes", [&preamble[..], &[0; 4]].concat(), "frame-too-large"),
         ("too many bytes", after(&[1; MAX_FRAME_BEFORE_HELLO + TAG + 1]), "frame-too-large"),
+        ("a first message too long", after(&[9; MAX_MESSAGE + 1]), "frame-too-large"),
         ("a message in the clear", [&preamble[..], &encode_frame(&TailMessage::Watch)].concat(), "network-key"),
         ("nonsense", after(&[7; 48]), "network-key"),
         ("a point that is no key", after(&[0; 48]), "low-order-point"),

@@ -215,8 +215,9 @@ class Head:
                 if read(shaking, message) == b"":
                     self.shaking = shaking
                     break
-            except Refused:
-                continue
+            except Refused as refused:
+                if refused.reason != "network-key":
+                    raise
         else:
             raise Refused("network-key")
         if not begin[4] <= VERSION <= begin[5]:
@@ -444,6 +445,8 @@ def encode(direction, name, value):
 
 def decode(direction, plaintext):
     """All messages of a record."""
+    if not plaintext:
+        raise Refused("malformed")
     cursor = Cursor(plaintext)
     while cursor.at < len(plaintext):
         body = Cursor(cursor.take(packed.unpack(">I", cursor.take(4))[0]))

@@ -97,6 +97,7 @@ def first_acts(begin):
     yield "cut in the key", begin, good[:31], "network-key"
     yield "cut in the tag", begin, good[:47], "network-key"
     yield "one byte more", begin, good + b"\0", "network-key"
+    yield "too long", begin, good + bytes(209), "frame-too-large"
     yield "with a payload", begin, bytes(tail(begin).shaking.write_message(b"?")), "network-key"
     for point in sorted(kith.SMALL_ORDER):
         yield f"ephemeral key of small order {point.hex()[:8]}", begin, point + good[32:], "low-order-point"

@@ -202,7 +202,8 @@ fn messages_that_are_too_short_too_long_or_out_of_turn_are_refused() {
     let ((_, tail), (_, head)) = (node(), node());
     let keys = [key.clone()];
     for message in [&[][..], &[9; 31], &[9; 47], &[9; MAX_MESSAGE], &[9; 4 * MAX_MESSAGE]] {
-        assert!(answer(&head, &keys, Cipher::ChaChaPoly, message).is_err(), "{} bytes", message.len());
+        let expected = if message.len() > MAX_MESSAGE { Reason::FrameTooLarge } else { Reason::NetworkKey };
+        assert_eq!(answer(&head, &keys, Cipher::ChaChaPoly, message).err(), Some(expected), "{} bytes", message.len());
         let (waiting, one) = first(&tail, &key, Cipher::ChaChaPoly);
         assert!(waiting.finish(message, NOW).is_err());
         let (state, _) = answer(&head, &keys, Cipher::ChaChaPoly, &one).unwrap();
