@@ -92,7 +92,7 @@ pub struct RecordBody {
     pub address: SocketAddr,
     /// Its readable name.
     pub label: Label,
-    /// What its owner says about it, `key=value`; at most [`MAX_TAGS`] bytes in all.
+    /// What its owner says about it, `key=value`, each key once and in rising order; at most [`MAX_TAGS`] bytes in all.
     pub tags: List<(String, String), 32>,
     /// The heads of its overlay edges, sorted: the tail publishes the edge.
     pub edges: List<ShortId, MAX_EDGES>,

@@ -41,7 +41,9 @@ impl Door {
     pub fn record(&self, record: Arc<Record>) -> Result<Verified<Record>, Reason> {
         let body = &record.body;
         let tags: usize = body.tags.iter().map(|(key, value)| key.len() + value.len()).sum();
-        let sorted = body.edges.windows(2).all(|pair| pair[0] < pair[1]);
+        // Each key and each edge once, in one order: a record is told in one way only.
+        let sorted = body.edges.windows(2).all(|pair| pair[0] < pair[1])
+            && body.tags.windows(2).all(|pair| pair[0].0 < pair[1].0);
         // Nobody may be made to dial what no node can have as its address: 0.0.0.0 would be a port of his own machine.
         let nowhere = dialable(body.address).is_err();
         if encoded_len(&*record) > MAX_RECORD || tags > MAX_TAGS || !sorted || nowhere {
@@ -146,6 +148,19 @@ mod tests {
         stolen.body.id = Identity::generate().unwrap().id();
         assert_eq!(door.record(Arc::new(stolen)).unwrap_err(), Reason::BadSignature);
         assert_eq!(Door::new(NetworkId([4; 8])).record(record.shared()).unwrap_err(), Reason::OtherNetwork);
+    }
+
+    #[test]
+    fn tags_are_told_once_and_in_order() {
+        let identity = Identity::generate().unwrap();
+        let door = Door::new(NETWORK);
+        for (keys, outcome) in
+            [(["a", "b"], Ok(())), (["a", "a"], Err(Reason::Malformed)), (["b", "a"], Err(Reason::Malformed))]
+        {
+            let tags = keys.map(|key| (key.to_owned(), String::new())).into_iter().collect();
+            let record = Record::signed(RecordBody { tags, ..body(&identity) }, &identity);
+            assert_eq!(door.record(record.shared()).map(drop), outcome, "{keys:?}");
+        }
     }
 
     #[test]
