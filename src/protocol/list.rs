@@ -11,7 +11,23 @@ use std::ops::Deref;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// At most `MAX` elements.
+/// At most `MAX` elements, each of which takes bytes on the wire:
+///
+/// ```
+/// use kithd::protocol::list::List;
+///
+/// let list: List<u8, 4> = serde_json::from_str("[1, 2]").unwrap();
+/// assert_eq!(*list, [1, 2]);
+/// assert!(serde_json::from_str::<List<u8, 4>>("[1, 2, 3, 4, 5]").is_err());
+/// ```
+///
+/// What takes none cannot be in a list, or the whole would not compile:
+///
+/// ```compile_fail
+/// use kithd::protocol::list::List;
+///
+/// let list: List<(), 4> = serde_json::from_str("[null]").unwrap();
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct List<T, const MAX: usize>(Vec<T>);
 
