@@ -35,6 +35,7 @@ use kithd::protocol::identity::ShortId;
 use kithd::protocol::list::List;
 use kithd::protocol::message::{HeadMessage, News, Purpose, TailMessage};
 use kithd::protocol::record::Item;
+use kithd::secure::primitives::Cipher;
 use parking_lot::Mutex;
 use rustix::process::nice;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -238,8 +239,9 @@ fn beat(line: &mut Line, trips: &Mutex<Vec<Duration>>, lost: &AtomicU64, over: &
 
 /// True if he becomes the node's neighbour on this line; he may be refused, or closed without a word.
 fn is_welcome(stranger: &Stranger, node: &Daemon, line: &mut Line) -> bool {
-    let secured = line.try_secure_in(stranger, stranger.body.network, Purpose::Overlay);
-    secured.is_some_and(|()| {
+    let preamble = Preamble::of(Cipher::preferred() as u8, Purpose::Overlay);
+    let secured = line.secure_with(&stranger.credentials(stranger.body.network), preamble);
+    secured.is_ok_and(|()| {
         line.tell(&stranger.hello(node));
         matches!(line.hear::<HeadMessage>(), Some(HeadMessage::Welcome { .. }))
     })

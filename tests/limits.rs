@@ -1,5 +1,5 @@
-//! What strangers can take of a node, from outside: a real daemon on loopback, counted by network like any other place,
-//! and sockets from several addresses of 127.0.0.0/8.
+//! What a node may take in all, and what it lets be seen of odd names. What strangers can take of it is among the hostile
+//! cases (`tests/hostile`).
 
 #[allow(dead_code, reason = "shared with the daemon's tests, which use more of it")]
 #[path = "daemon/daemon.rs"]
@@ -8,110 +8,7 @@ mod daemon;
 #[path = "daemon/patience.rs"]
 mod patience;
 
-use std::io::{ErrorKind, Read};
-use std::net::{Ipv4Addr, SocketAddr};
-
-use socket2::{Domain, Socket, Type};
-
-use daemon::{Daemon, Network, kithd, write};
-use patience::{SOON, until};
-
-/// A silent connection from an address of 127.0.0.0/8.
-fn connect_from(network: u8, host: u8, to: SocketAddr) -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, network, host), 0)).into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    socket.set_read_timeout(Some(SOON)).unwrap();
-    socket
-}
-
-/// Waits for the end of the stream, before which nothing may come.
-fn is_closed_silently(socket: &mut Socket) {
-    let mut byte = [0; 1];
-    match socket.read(&mut byte) {
-        Ok(0) => {}
-        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
-        other => panic!("{other:?} {byte:?}"),
-    }
-}
-
-fn is_open(socket: &Socket) -> bool {
-    socket.set_nonblocking(true).unwrap();
-    let answer = (&*socket).read(&mut [0; 1]);
-    socket.set_nonblocking(false).unwrap();
-    answer.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
-}
-
-fn refused(node: &Daemon, reason: &str) -> u64 {
-    node.status()["refused"][reason].as_u64().unwrap_or(0)
-}
-
-fn counted(node: &Daemon, reason: &str, least: u64) {
-    until(&format!("{least} are counted as {reason}"), SOON, || match refused(node, reason) {
-        count if count >= least => Ok(()),
-        count => Err(format!("{count}")),
-    });
-}
-
-#[test]
-fn a_network_that_comes_too_fast_is_closed_and_others_come_in() {
-    let flags = ["--limits-exempt-loopback", "false", "--limits-connections-burst", "20"];
-    let slow = ["--limits-connections-per-prefix", "1", "--limits-handshake-timeout", "2m"];
-    let node = Network::new().node("node").with(&flags).with(&slow).start();
-    let mut flood: Vec<Socket> = (1..=200).map(|host| connect_from(7, host, node.address)).collect();
-    counted(&node, "too-fast", 100);
-    let closed = flood.iter_mut().skip(20).take(20);
-    // Each second lets one in: on a slow machine some of these may be.
-    assert!(closed.filter(|socket| !is_open(socket)).count() > 0);
-    let before = refused(&node, "too-fast");
-    let other = connect_from(8, 1, node.address);
-    until("the other network's connection is taken in", SOON, || {
-        let rows = node.peers();
-        let from = other.local_addr().unwrap().as_socket().unwrap().to_string();
-        let open = rows.iter().any(|row| row["address"] == from && row["state"] == "handshaking");
-        if open { Ok(()) } else { Err(format!("{} rows", rows.len())) }
-    });
-    assert!(is_open(&other));
-    println!("{before} of 200 were too fast");
-
-    // Ten lines a minute, whatever comes; the test may run into the next minute, hardly into a third.
-    let log = node.stderr();
-    let lines: Vec<&str> = log.lines().filter(|line| line.contains("too-fast")).collect();
-    assert!((1..=21).contains(&lines.len()), "{} lines", lines.len());
-    assert!(lines[0].contains("refused 127.0.7."), "{}", lines[0]);
-}
-
-#[test]
-fn the_oldest_stranger_makes_room_for_the_next() {
-    let flags = ["--limits-max-pending", "10", "--limits-handshake-timeout", "2m"];
-    let node = Network::new().node("node").with(&flags).start();
-    let mut silent: Vec<Socket> = (1..=10).map(|host| connect_from(1, host, node.address)).collect();
-    until("all ten wait", SOON, || match node.status()["peers"]["handshaking"].as_u64() {
-        Some(10) => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
-    let eleventh = connect_from(1, 11, node.address);
-    is_closed_silently(&mut silent[0]);
-    counted(&node, "too-many-pending", 1);
-    assert!(silent.iter().skip(1).chain([&eleventh]).all(is_open));
-    assert_eq!(refused(&node, "too-many-pending"), 1);
-}
-
-/// Two nodes find each other though silent strangers hold all the places there are.
-#[test]
-fn a_crowd_of_strangers_does_not_keep_a_node_out() {
-    let network = Network::new();
-    let flags = ["--limits-max-pending", "16", "--limits-handshake-timeout", "2m"];
-    let node = network.node("node").with(&flags).start();
-    let crowd: Vec<Socket> = (1..=64).map(|host| connect_from(1, host, node.address)).collect();
-    counted(&node, "too-many-pending", 48);
-    let late = network.node("late").connect(node.address).start();
-    until("they are linked", SOON, || {
-        let nodes = node.network()["nodes"].as_array().map_or(0, Vec::len);
-        if nodes == 2 { Ok(()) } else { Err(format!("{nodes} nodes")) }
-    });
-    drop((crowd, late));
-}
+use daemon::{Network, kithd, write};
 
 #[test]
 fn one_key_scales_all_queues_and_the_report_shows_it() {

@@ -136,6 +136,31 @@ impl Setup {
     }
 }
 
+/// A network's key, in a file of this test's own, made as a user makes one.
+pub struct Key {
+    pub path: PathBuf,
+    _place: tempfile::TempDir,
+}
+
+impl Key {
+    pub fn new() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("network.key");
+        let made = Ended::of(kithd().arg("keygen").arg("--out").arg(&path));
+        assert_eq!(made.code, Some(0), "{made:?}");
+        Self { path, _place: place }
+    }
+
+    pub fn digits(&self) -> String {
+        let text = fs::read_to_string(&self.path).unwrap();
+        text.lines().find(|line| !line.starts_with('#')).unwrap().to_owned()
+    }
+
+    pub fn given_to(&self, setup: Setup) -> Setup {
+        setup.with(&["--network-key-file", self.path.to_str().unwrap()])
+    }
+}
+
 /// The line on stdout that says a node serves.
 struct Ready {
     id: String,

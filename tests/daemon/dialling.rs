@@ -7,35 +7,6 @@ use crate::daemon::{Network, closed_port};
 use crate::patience::{SOON, throughout, until};
 use crate::report::{agreed, established, rows_of};
 
-/// A node that finds itself at the other end of a connection says so at both ends, and never dials that address again.
-#[test]
-fn a_node_that_was_told_its_own_address_recognises_itself_once() {
-    let network = Network::new();
-    // It advertises the first address and is told of the second, so that only the answer there can show who it is.
-    let (first, second) = (closed_port(), closed_port());
-    let a = network.node("a").listen(&[first, second]).connect(second).start();
-
-    let ends = || {
-        let rows = a.peers();
-        let mut ends: Vec<String> =
-            rows.iter().map(|row| format!("{} {}", row["direction"], row["close_reason"])).collect();
-        ends.sort();
-        ends
-    };
-    let expected = [r#""incoming" "self""#, r#""outgoing" "self""#];
-    until("both ends are closed as self", SOON, || {
-        let ends = ends();
-        if ends == expected { Ok(()) } else { Err(format!("{ends:?}")) }
-    });
-    throughout("it does not try again", Duration::from_secs(5), || {
-        let ends = ends();
-        if ends == expected { Ok(()) } else { Err(format!("{ends:?}")) }
-    });
-    let status = a.status();
-    assert_eq!(status["network_view"]["nodes"], 1, "{status}");
-    assert_eq!(status["peers"]["handshaking"], 0, "{status}");
-}
-
 /// The address it advertises it knows without asking.
 #[test]
 fn a_node_does_not_dial_the_address_it_advertises() {

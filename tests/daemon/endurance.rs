@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::time::Duration;
@@ -77,30 +76,6 @@ fn a_node_whose_output_nobody_reads_goes_on() {
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
     let status = until("it ends", SOON, || child.try_wait().unwrap().ok_or_else(|| "it runs".to_owned()));
     assert_eq!(status.code(), Some(0));
-}
-
-/// A state directory that was copied: two processes are one identity. Both say so, and one of them gives way.
-#[test]
-fn of_two_nodes_with_one_identity_one_gives_way() {
-    let network = Network::new();
-    let a = network.start("a");
-    let mut b = network.node("b").connect(a.address).start();
-    agreed(&[&a, &b]);
-    let copy = network.node("copy").connect(a.address);
-    fs::create_dir(copy.state_dir()).unwrap();
-    fs::set_permissions(copy.state_dir(), fs::Permissions::from_mode(0o700)).unwrap();
-    fs::copy(b.setup().state_dir().join("identity.key"), copy.state_dir().join("identity.key")).unwrap();
-    let mut copy = copy.start();
-    assert_eq!(copy.id, b.id);
-
-    let codes = until("one of them has ended", SOON, || {
-        let codes = [b.has_ended(), copy.has_ended()].map(|ended| ended.map(|status| status.code()));
-        if codes.iter().any(Option::is_some) { Ok(codes) } else { Err("both run".to_owned()) }
-    });
-    assert!(matches!(codes, [Some(Some(4)), None] | [None, Some(Some(4))]), "{codes:?}");
-    let (ended, stays) = if codes[0].is_some() { (&b, &copy) } else { (&copy, &b) };
-    assert!(ended.stderr().contains("duplicate-identity"), "{}", ended.stderr());
-    agreed(&[&a, stays]);
 }
 
 /// The log can be rotated.

@@ -6,10 +6,16 @@
 //! where the behaviour is that nothing happens. How long things took is printed (`cargo test -- --nocapture`), not
 //! asserted: a busy machine is late, and is not wrong.
 
+#[allow(dead_code, reason = "shared with the hostile cases, which use more of it")]
 mod daemon;
+#[path = "../hostile/evil_peer.rs"]
+#[allow(dead_code, reason = "shared with the hostile cases, which use more of it")]
+mod evil_peer;
 mod patience;
 mod report;
+#[allow(dead_code, reason = "shared with the hostile cases, which use more of it")]
 mod stranger;
+mod tap;
 
 mod access;
 mod agreement;

@@ -218,17 +218,3 @@ fn a_status_file_that_cannot_be_written_is_a_warning() {
         if warnings.contains("status.json") { Ok(()) } else { Err(warnings) }
     });
 }
-
-/// The report names the nodes that share a label, since nobody can tell them apart by it.
-#[test]
-fn two_nodes_of_one_label_are_warned_of() {
-    let network = Network::new();
-    let a = network.start("twin");
-    let b = network.node("twin").connect(a.address).start();
-    for node in [&a, &b] {
-        until("it warns", SOON, || {
-            let warnings = node.status()["warnings"].to_string();
-            if warnings.contains("twin") { Ok(()) } else { Err(warnings) }
-        });
-    }
-}

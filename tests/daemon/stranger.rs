@@ -197,7 +197,7 @@ impl Line {
         Self::over(socket)
     }
 
-    /// One that was made elsewhere.
+    /// Over a connection that stands.
     pub fn over(socket: Socket) -> Self {
         socket.set_tcp_nodelay(true).unwrap();
         socket.set_read_timeout(Some(SOON)).unwrap();
@@ -212,19 +212,19 @@ impl Line {
 
     /// The same for a network that the stranger's record may not be of.
     pub fn secure_in(&mut self, stranger: &Stranger, network: NetworkId, purpose: Purpose) {
-        self.try_secure_in(stranger, network, purpose).expect("an answer to the first message");
+        let preamble = Preamble::of(Cipher::preferred() as u8, purpose);
+        self.secure_with(&stranger.credentials(network), preamble).unwrap();
     }
 
-    /// `None` if the node closes the connection instead of answering.
-    pub fn try_secure_in(&mut self, stranger: &Stranger, network: NetworkId, purpose: Purpose) -> Option<()> {
-        let credentials = stranger.credentials(network);
-        let (tail, bytes) = Tail::begin(&credentials, &NetworkKey::none(), Cipher::preferred(), purpose).unwrap();
+    /// The same with any preamble; why it fails, if the node refuses it with an answer or closes without one.
+    pub fn secure_with(&mut self, credentials: &Arc<Credentials>, preamble: Preamble) -> Result<(), Reason> {
+        let (tail, bytes) = Tail::begin_with(credentials, &NetworkKey::none(), preamble, None).unwrap();
         self.send(&bytes);
-        let message = self.frame()?;
-        let (bytes, secured) = tail.finish(&message, wall_ms() / 1000).unwrap();
+        let message = self.frame().ok_or(Reason::NoAnswer)?;
+        let (bytes, secured) = tail.finish(&message, wall_ms() / 1000)?;
         self.send(&bytes);
         self.keep(secured);
-        Some(())
+        Ok(())
     }
 
     /// The handshake of a head; who is there.

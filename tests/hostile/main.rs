@@ -12,6 +12,9 @@
 #[path = "../daemon/daemon.rs"]
 #[allow(dead_code, reason = "shared with the daemon's tests, which use more of it")]
 mod daemon;
+#[path = "../wire/page.rs"]
+#[allow(dead_code, reason = "shared with the wire's tests, which use more of it")]
+mod page;
 #[path = "../daemon/patience.rs"]
 #[allow(dead_code, reason = "shared with the daemon's tests, which use more of it")]
 mod patience;
@@ -21,10 +24,15 @@ mod report;
 #[path = "../daemon/stranger.rs"]
 #[allow(dead_code, reason = "shared with the daemon's tests, which use more of it")]
 mod stranger;
+#[path = "../daemon/tap.rs"]
+mod tap;
 
+mod bystanders;
 mod evil_peer;
 mod index;
 
+mod admission;
+mod decoding;
 mod exhaustion;
 mod framing;
 mod handshake;
