@@ -112,13 +112,19 @@ fn case_17_silent_connections_are_bounded_and_closed() {
     for mut line in lines {
         assert_eq!(line.rest(), b"");
     }
+    // So does one who shows that he holds the key, and then does not say who he is.
+    let mut line = Line::to(nodes.node.address);
+    line.secure(&Stranger::new(&nodes.network, "shy"), Purpose::Overlay);
+    let before = refused(&nodes.node, "handshake-timeout");
+    assert_eq!(line.rest(), b"");
+    counted(&nodes.node, "handshake-timeout", before + 1);
     nodes.are_unharmed();
     // 256 threads at a time at the most, each with the pages of its stack that it has touched.
     nodes.grew_at_most(24);
 }
 
 /// Whoever is silent on an edge that stands is missed by both kinds of neighbour, and whoever accepts nothing is no edge
-/// at all. (Times are the design's: heartbeats each second, half a second for the answer, and a probe.)
+/// at all. (Times are the design's and not the list's: heartbeats each second, a little for the answer, and a probe.)
 #[test]
 fn case_18_who_falls_silent_is_left() {
     let network = Network::new();

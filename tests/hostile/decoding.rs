@@ -6,12 +6,13 @@
 
 use std::thread;
 
-use kithd::protocol::codec::{HEADER, MAX_FRAME, Message, decode_frame, encode_frame, encoded_len, frame};
+use kithd::protocol::codec::{HEADER, MAX_FRAME, Message, Preamble, decode_frame, encode_frame, encoded_len, frame};
 use kithd::protocol::identity::from_hex;
 use kithd::protocol::list::List;
 use kithd::protocol::message::{HeadMessage, News, Purpose, TailMessage};
 use kithd::protocol::reason::Reason;
 use kithd::protocol::record::{Item, MAX_EDGES, Record, RecordBody};
+use kithd::secure::primitives::Cipher;
 
 use crate::bystanders::Bystanders;
 use crate::daemon::Network;
@@ -135,6 +136,12 @@ fn case_06_what_is_not_known_ends_the_edge() {
     let address = patched(hello, REACHABLE + 1, &[2, 0, 0, 0]);
     is_no_hello(&nodes, &stranger, "an unknown kind of address", &address, Reason::Malformed);
     is_no_hello(&nodes, &stranger, "an unknown message", &[1, 99, 0, 0, 0], Reason::Malformed);
+    // But for the preamble's purpose, which is a hint: a later version may have more of them.
+    let mut line = Line::to(nodes.node.address);
+    let said = Preamble::of(Cipher::preferred() as u8, Purpose::Overlay);
+    line.secure_with(&stranger.credentials(stranger.body.network), Preamble { purpose: 77, ..said }).unwrap();
+    line.tell(&stranger.hello(&nodes.node));
+    assert!(matches!(line.hear(), Some(HeadMessage::Welcome { .. })));
     nodes.are_unharmed();
 }
 

@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use crate::daemon::{Daemon, Network};
 use crate::patience::{SOON, until};
 use crate::report::{closed_for, refused};
-use crate::stranger::{Line, Stranger, Trap, heartbeat, ignorance};
+use crate::stranger::{Line, Stranger, Trap, heartbeat, ignorance, is_end};
 
 // Framing, handshake and identity: cases 1 to 31.
 
@@ -41,6 +41,18 @@ impl Line {
         socket.bind(&SocketAddr::from((host, 0)).into()).unwrap();
         socket.connect(&to.into()).unwrap();
         Self::over(socket)
+    }
+
+    /// Sends byte after byte, ten a second, until the node has had enough; how many went.
+    pub fn drip(&mut self, bytes: &[u8]) -> usize {
+        for (sent, byte) in bytes.iter().enumerate() {
+            match self.try_send(&[*byte]) {
+                Ok(()) => thread::sleep(Duration::from_millis(100)),
+                Err(error) if is_end(&error) => return sent,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        bytes.len()
     }
 
     /// The next so many bytes, as they are.

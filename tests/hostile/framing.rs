@@ -3,8 +3,7 @@
 //! There are unit and property tests of the same beside the code (`protocol/codec.rs`, `reactor/inlet.rs`), and a fuzz
 //! target; here it is shown on a running node.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kithd::protocol::codec::{
     FrameSplitter, Frames, HEADER, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, PREAMBLE, Preamble, encode_frame, frame,
@@ -21,7 +20,7 @@ use crate::decoding::{every_message, is_no_hello};
 use crate::evil_peer::Bytes::{Raw, Sealed};
 use crate::evil_peer::{Breach, answers, brimful, closed_unheard, counted, heads_commit, tails_commit};
 use crate::report::{agreed, closed_for, established};
-use crate::stranger::{Line, Stranger, heartbeat, is_end};
+use crate::stranger::{Line, Stranger, heartbeat};
 use crate::tap::{Meddling, tapped};
 
 /// Four GiB are claimed again and again, and cost nothing: a length is refused before a byte behind it has come.
@@ -127,20 +126,6 @@ fn case_03_a_stream_that_ends_inside_a_frame_is_told_from_one_that_ends() {
     nodes.are_unharmed();
 }
 
-/// Sends byte after byte, ten a second, until the node has had enough; how many went. There are more than a minute's.
-fn drip(line: &mut Line, bytes: &[u8]) -> usize {
-    let mut sent = 0;
-    for byte in bytes {
-        match line.try_send(&[*byte]) {
-            Ok(()) => sent += 1,
-            Err(error) if is_end(&error) => break,
-            Err(error) => panic!("{error}"),
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    sent
-}
-
 /// One byte now and then is no progress: the deadline is for all of the introduction, and for all of a frame.
 #[test]
 fn case_04_a_slow_drip_prolongs_neither_the_handshake_nor_a_frame() {
@@ -149,7 +134,7 @@ fn case_04_a_slow_drip_prolongs_neither_the_handshake_nor_a_frame() {
     let start = Instant::now();
     let mut line = Line::to(nodes.node.address);
     let whole = [&Preamble::of(1, Purpose::Overlay).to_bytes()[..], &frame(&[1; MAX_FRAME_BEFORE_HELLO])].concat();
-    let sent = drip(&mut line, &whole);
+    let sent = line.drip(&whole);
     println!("closed after {:.2} s and {sent} bytes", start.elapsed().as_secs_f64());
     assert!(sent < whole.len(), "the drip was heard to its end");
     assert_eq!(line.rest(), b"");
@@ -161,7 +146,7 @@ fn case_04_a_slow_drip_prolongs_neither_the_handshake_nor_a_frame() {
     let (full, _) = brimful();
     let whole = line.sealed(&full);
     // In time for the heartbeat that the stranger owes nobody: any byte of a frame is too little for a sign of life.
-    let sent = drip(&mut line, &whole);
+    let sent = line.drip(&whole);
     assert!(sent < whole.len(), "the drip was heard to its end");
     closed_for(&nodes.node, Some(&stranger.id()), "frame-timeout");
     nodes.are_unharmed();

@@ -22,12 +22,14 @@ use kithd::secure::session::TAG;
 
 use crate::bystanders::Bystanders;
 use crate::daemon::{Key, Network, closed_port};
+use crate::decoding::every_message;
 use crate::evil_peer::Bytes::Raw;
 use crate::evil_peer::{Breach, answers, closed_unheard, counted, heads_commit, tails_commit};
 use crate::patience::{SOON, throughout, until};
 use crate::report::{agreed, closed_for, established, refused};
 use crate::stranger::{Line, Stranger, Trap, heartbeat};
 use crate::tap::{Meddling, Tap, tapped};
+use crate::weak_key;
 
 /// The first bytes of somebody who has another key of that network.
 pub fn with_another_key(network: NetworkId) -> Vec<u8> {
@@ -117,6 +119,24 @@ fn case_20_who_is_not_on_the_list_learns_that_and_nothing_more() {
         assert!(!member.network().to_string().contains(&stranger.id()));
     }
     agreed(&[&node, &member]);
+}
+
+/// Nor does he learn more who asks before he has said who he is, whatever he asks for.
+#[test]
+fn case_20_who_has_not_introduced_himself_is_told_nothing() {
+    let nodes = Bystanders::new();
+    let early = every_message().into_iter().filter(|message| message[0] == 1 && !matches!(message[1], 0 | 6));
+    for (number, message) in early.enumerate() {
+        let stranger = Stranger::new(&nodes.network, &format!("early-{number}"));
+        let mut line = Line::to(nodes.node.address);
+        line.secure(&stranger, Purpose::Overlay);
+        line.say(&frame(&message));
+        assert_eq!(line.rest(), b"", "message {}", message[1]);
+        counted(&nodes.node, "unexpected", number as u64 + 1);
+        assert!(!nodes.node.network().to_string().contains(&stranger.id()));
+    }
+    assert_eq!(refused(&nodes.node, "unexpected"), 5, "one for each request but Hello and Goodbye");
+    nodes.are_unharmed();
 }
 
 #[test]
@@ -339,10 +359,10 @@ const SMALL_ORDER: [&str; 12] = [
     "dbffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
 ];
 
-/// In the first message, to a head, and in the second, to a tail. (A static key comes sealed, in the third: the unit test
-/// `low_order_points_are_refused_in_each_message` has that.)
+/// In the first message, to a head; in the second, to a tail; and as the static key in the third, where it comes sealed
+/// from somebody who holds the network's key.
 #[test]
-fn case_30_points_of_small_order_are_refused_in_either_direction() {
+fn case_30_points_of_small_order_are_refused_in_each_message() {
     let nodes = Bystanders::new();
     let preamble = Preamble::of(Cipher::ChaChaPoly as u8, Purpose::Overlay).to_bytes();
     for digits in SMALL_ORDER {
@@ -365,6 +385,10 @@ fn case_30_points_of_small_order_are_refused_in_either_direction() {
         assert_eq!(head.join().unwrap(), b"", "the node says no more");
         counted(&nodes.node, "low-order-point", (SMALL_ORDER.len() + number) as u64 + 1);
     }
+    let mut line = Line::to(nodes.node.address);
+    weak_key::introduce(&mut line, NetworkId::of(nodes.network.name()));
+    assert_eq!(line.rest(), b"");
+    counted(&nodes.node, "low-order-point", SMALL_ORDER.len() as u64 + 4);
     nodes.are_unharmed();
 }
 

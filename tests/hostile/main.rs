@@ -30,6 +30,7 @@ mod tap;
 mod bystanders;
 mod evil_peer;
 mod index;
+mod weak_key;
 
 mod admission;
 mod decoding;
