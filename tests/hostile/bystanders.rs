@@ -28,22 +28,22 @@ impl Bystanders {
         let network = Network::new();
         let node = network.node("node").with(&patient).with(flags).start();
         let neighbour = network.node("neighbour").with(&patient).connect(node.address).start();
-        // Each is the other's successor in both rings: with an edge each way all is settled.
-        agreed_and(&[&node, &neighbour], |view| edges(view).len() == 2);
+        agreed_and(&[&node, &neighbour], |view| !edges(view).is_empty());
         let links = links(&node, &neighbour);
+        assert!(!links.is_empty(), "{:?}", node.peers());
         let mut both = Self { node, neighbour, network, links, resident_kib: 0 };
         both.measure();
         both
     }
 
-    /// The edges between the two are the very same, both hold one view, and no thread has failed.
+    /// The edges that stood between the two stand, both hold one view, and no thread has failed.
     pub fn are_unharmed(&self) {
         let (node, neighbour) = (&self.node, &self.neighbour);
         until("both hold one view", SOON, || {
             let digests = [node, neighbour].map(|one| one.network()["digest"].clone());
             if digests[0] == digests[1] { Ok(()) } else { Err(format!("{digests:?}")) }
         });
-        assert_eq!(links(node, neighbour), self.links, "{:?}", node.peers());
+        assert!(self.links.is_subset(&links(node, neighbour)), "{:?} before, {:?}", self.links, node.peers());
         for one in [node, neighbour] {
             let said = one.stderr();
             assert!(!said.contains("panicked") && !said.contains("failed"), "{said}");
