@@ -10,16 +10,18 @@ use parking_lot::Mutex;
 use crate::daemon::{Daemon, Key, Network};
 
 /// What somebody on the line does to what passes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Meddling {
     /// Of what a dialling node sends, the byte at that place has a bit flipped.
     pub flip: Option<usize>,
+    /// The same of what it is answered.
+    pub flip_back: Option<usize>,
     /// No more bytes than this are passed on at once.
     pub piece: usize,
 }
 
 impl Meddling {
-    pub const NONE: Self = Self { flip: None, piece: 4096 };
+    pub const NONE: Self = Self { flip: None, flip_back: None, piece: 4096 };
 }
 
 /// Somebody on the line, who passes on what both ends send, and keeps it.
@@ -46,7 +48,7 @@ impl Tap {
                 let (back_from, back_to) = (head.try_clone().unwrap(), tail.try_clone().unwrap());
                 let (forward, backward) = (Arc::clone(&heard), Arc::clone(&heard));
                 thread::spawn(move || pass_on(tail, head, meddling, |bytes| forward.lock()[index].extend(bytes)));
-                let meddling = Meddling { flip: None, ..meddling };
+                let meddling = Meddling { flip: meddling.flip_back, ..meddling };
                 thread::spawn(move || pass_on(back_from, back_to, meddling, |_| drop(backward.lock())));
             }
         });
@@ -59,7 +61,7 @@ impl Tap {
     }
 }
 
-fn pass_on(mut from: TcpStream, mut to: TcpStream, Meddling { flip, piece }: Meddling, keep: impl Fn(&[u8])) {
+fn pass_on(mut from: TcpStream, mut to: TcpStream, Meddling { flip, piece, .. }: Meddling, keep: impl Fn(&[u8])) {
     // Else the system gathers the pieces again.
     to.set_nodelay(true).unwrap();
     let (mut buffer, mut passed) = ([0; 4096], 0);

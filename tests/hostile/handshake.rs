@@ -178,19 +178,23 @@ fn case_21_a_replayed_recording_makes_no_state() {
     assert!(!node.stderr().contains("panicked"), "{}", node.stderr());
 }
 
-/// A bit of the preamble, of each message of the handshake, of the `Hello`, and of what follows.
+/// A bit of the preamble, of each message of the handshake, of the `Hello` or the `Welcome`, and of what follows: whoever
+/// receives it closes, and counts why.
 #[test]
 fn case_22_any_flipped_bit_closes_the_connection_with_a_counted_reason() {
     let (network, key) = (Network::new(), Key::new());
     // 8 of preamble, 4 + 48 of message 1, 4 + 168 of message 3, then records.
-    for at in [4, 6, 7, 14, 50, 70, 150, 231, 300] {
-        let (node, _tap, other) = tapped(&network, &key, Meddling { flip: Some(at), ..Meddling::NONE });
-        let reasons = ["network-key", "bad-record-tag", "version-mismatch"];
-        until(&format!("the bit at {at} is counted"), SOON, || {
-            let counted: u64 = reasons.iter().map(|reason| refused(&node, reason)).sum();
-            if counted > 0 { Ok(()) } else { Err(node.status()["refused"].to_string()) }
+    let there = [4, 6, 7, 14, 50, 70, 150, 231, 300].map(|at| Meddling { flip: Some(at), ..Meddling::NONE });
+    // 4 + 201 of message 2, then records.
+    let back = [5, 40, 120, 204, 230].map(|at| Meddling { flip_back: Some(at), ..Meddling::NONE });
+    for meddling in there.into_iter().chain(back) {
+        let (node, _tap, other) = tapped(&network, &key, meddling);
+        let receiver = if meddling.flip.is_some() { &node } else { &other };
+        until(&format!("{meddling:?} is counted"), SOON, || {
+            let reasons = ["network-key", "bad-record-tag", "version-mismatch"];
+            let counted: u64 = reasons.iter().map(|reason| refused(receiver, reason)).sum();
+            if counted > 0 { Ok(()) } else { Err(receiver.status()["refused"].to_string()) }
         });
-        drop(other);
     }
 }
 
