@@ -24,7 +24,7 @@ mod reload;
 mod resolver;
 mod start_error;
 pub mod state_dir;
-mod threads;
+pub mod threads;
 
 pub use access::AccessError;
 pub use registry::End;

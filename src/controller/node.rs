@@ -116,6 +116,10 @@ impl Node {
         let keys = KeyRing::new(keys);
         thinking.handle(clock.now(), Input::Keys(keys.marks()), &mut Vec::new());
         let (lines, inlets, ended, events) = channels();
+        let end = lines.end.clone();
+        reactor.on_failure(move || {
+            let _ = end.try_send(End::Panicked("reactor"));
+        });
         let around = Surroundings {
             clock,
             reactor: reactor.handle(),

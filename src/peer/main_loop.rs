@@ -131,13 +131,18 @@ pub fn spawn(
             waiting: VecDeque::new(),
             around,
         };
-        if catch_unwind(AssertUnwindSafe(|| main_loop.run())).is_err() {
-            log::error!("peer {id}: its thread failed; the peer is dropped");
-            // The controller is gone: nobody is left to be told.
-            let _ = events.send((id, PeerEvent::Closed { reason: Reason::Internal, by_remote: false }));
-        }
+        contain(id, &events, || main_loop.run());
     };
     thread::Builder::new().name(format!("peer-{id}")).stack_size(STACK).spawn(run)
+}
+
+/// Runs a peer's loop. One that panics costs its own peer and nothing else: the controller is told that it is over.
+pub fn contain(id: PeerId, events: &Sender<(PeerId, Checked)>, run: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        log::error!("peer {id}: its thread failed; the peer is dropped");
+        // If the controller is gone, nobody is left to be told.
+        let _ = events.send((id, PeerEvent::Closed { reason: Reason::Internal, by_remote: false }));
+    }
 }
 
 /// The connection's two halves, once there is one.

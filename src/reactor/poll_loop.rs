@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -53,6 +54,7 @@ impl Reactor {
             waker: Waker::new(poll.registry(), WAKER)?,
             tokens: AtomicUsize::new(WAKER.0 + 1),
             totals: Arc::default(),
+            on_failure: Mutex::default(),
         });
         let poll_loop = PollLoop {
             poll,
@@ -62,9 +64,24 @@ impl Reactor {
             deadlines: BTreeSet::new(),
             waiting: VecDeque::new(),
             buffer: vec![0; READ_BUFFER],
+            is_broken: false,
         };
-        let thread = thread::Builder::new().name("reactor".into()).stack_size(STACK).spawn(|| poll_loop.run())?;
+        let left = Arc::clone(&shared);
+        let run = move || {
+            let orderly = catch_unwind(AssertUnwindSafe(|| poll_loop.run())).unwrap_or(false);
+            left.refuse_all();
+            if !orderly && let Some(tell) = left.on_failure.lock().take() {
+                tell();
+            }
+        };
+        let thread = thread::Builder::new().name("reactor".into()).stack_size(STACK).spawn(run)?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Says who is to be told, once, if the thread fails: nothing is read or accepted from then on, so the node has to end
+    /// too.
+    pub fn on_failure(&self, tell: impl FnOnce() + Send + 'static) {
+        *self.shared.on_failure.lock() = Some(Box::new(tell));
     }
 
     /// What others need to open connections.
@@ -144,6 +161,7 @@ pub(super) struct Shared {
     /// Never reused, so an event that comes late finds nobody.
     tokens: AtomicUsize,
     pub(super) totals: Arc<Traffic>,
+    on_failure: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Shared {
@@ -166,6 +184,12 @@ impl Shared {
             log::error!("cannot wake the reactor: {error}");
         }
         true
+    }
+
+    /// From here on commands are refused on their senders' threads.
+    fn refuse_all(&self) {
+        let left = self.commands.lock().take();
+        left.into_iter().flatten().for_each(refuse);
     }
 }
 
@@ -193,18 +217,20 @@ struct PollLoop {
     /// Those that have had their turn and have more to read.
     waiting: VecDeque<Token>,
     buffer: Vec<u8>,
+    /// The system does not let it wait any more.
+    is_broken: bool,
 }
 
 impl PollLoop {
-    fn run(mut self) {
+    /// Until it is told to stop; false if it could not go on.
+    fn run(mut self) -> bool {
         let mut events = Events::with_capacity(EVENTS);
         while self.turn(&mut events) {}
-        // From here on commands are refused on their senders' threads.
-        let left = self.shared.commands.lock().take();
-        left.into_iter().flatten().for_each(refuse);
+        self.shared.refuse_all();
         for inlet in self.inlets.values_mut() {
             inlet.end(Reason::Leaving);
         }
+        !self.is_broken
     }
 
     /// One poll and what follows from it; false when it is time to stop.
@@ -215,6 +241,7 @@ impl PollLoop {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
             Err(error) => {
                 log::error!("the reactor cannot poll: {error}");
+                self.is_broken = true;
                 return false;
             }
             Ok(()) => {}
