@@ -282,7 +282,7 @@ fn who_is_kept_out_is_told_so_under_seal_and_gets_nothing_else() {
     )
     .unwrap();
     let answer = |ip: &str| {
-        let mut line = Line::from(ip.parse().unwrap(), a.address);
+        let mut line = Line::from(ip.parse::<IpAddr>().unwrap(), a.address);
         line.send(&first);
         line.rest().len()
     };

@@ -38,8 +38,7 @@ impl Network {
     pub fn node(&self, label: &str) -> Setup {
         let home = Arc::new(tempfile::tempdir().unwrap());
         let listen = vec!["127.0.0.1:0".to_owned()];
-        let setup =
-            Setup { home, label: label.to_owned(), listen, connect: Vec::new(), args: Vec::new(), descriptors: None };
+        let setup = Setup { home, label: label.to_owned(), listen, connect: Vec::new(), args: Vec::new(), limit: None };
         setup.with(&["--network-name", &self.name])
     }
 
@@ -57,7 +56,7 @@ pub struct Setup {
     listen: Vec<String>,
     connect: Vec<String>,
     args: Vec<String>,
-    descriptors: Option<usize>,
+    limit: Option<String>,
 }
 
 impl Setup {
@@ -83,7 +82,12 @@ impl Setup {
 
     /// With so many descriptors at most.
     pub fn limited_to(self, descriptors: usize) -> Self {
-        Self { descriptors: Some(descriptors), ..self }
+        self.under(&format!("ulimit -n {descriptors} && exec"))
+    }
+
+    /// Started by a shell that says this before the node's command line.
+    pub fn under(self, limit: &str) -> Self {
+        Self { limit: Some(limit.to_owned()), ..self }
     }
 
     /// A directory of this node's alone, in which the state directory will be made.
@@ -97,11 +101,11 @@ impl Setup {
 
     /// The command line; it names everything that has a default outside the test's own directory.
     pub fn command(&self) -> Command {
-        let mut command = match self.descriptors {
+        let mut command = match &self.limit {
             None => kithd(),
-            Some(most) => {
+            Some(limit) => {
                 let mut shell = Command::new("sh");
-                shell.arg("-c").arg(format!("ulimit -n {most} && exec \"$0\" \"$@\""));
+                shell.arg("-c").arg(format!("{limit} \"$0\" \"$@\""));
                 shell.arg(kithd().get_program());
                 shell
             }

@@ -182,9 +182,9 @@ impl Line {
     }
 
     /// One that comes from this address of loopback.
-    pub fn from(ip: IpAddr, address: SocketAddr) -> Self {
+    pub fn from(ip: impl Into<IpAddr>, address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+        socket.bind(&SocketAddr::new(ip.into(), 0).into()).unwrap();
         socket.connect(&address.into()).unwrap();
         Self::over(socket)
     }

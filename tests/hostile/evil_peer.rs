@@ -1,7 +1,6 @@
 //! The evil peer: a [`Stranger`](crate::stranger::Stranger) who has come in honestly, and what he may do then.
 
 use std::io::{ErrorKind, Read};
-use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -9,7 +8,6 @@ use kithd::protocol::codec::{MAX_FRAME, encode_frame};
 use kithd::protocol::list::List;
 use kithd::protocol::message::{HeadMessage, TailMessage};
 use kithd::protocol::reason::Reason;
-use socket2::{Domain, Socket, Type};
 
 use crate::daemon::{Daemon, Network};
 use crate::patience::{SOON, until};
@@ -35,14 +33,6 @@ impl Line {
 }
 
 impl Line {
-    /// From that address of loopback.
-    pub fn from(host: [u8; 4], to: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((host, 0)).into()).unwrap();
-        socket.connect(&to.into()).unwrap();
-        Self::over(socket)
-    }
-
     /// Sends byte after byte, ten a second, until the node has had enough; how many went.
     pub fn drip(&mut self, bytes: &[u8]) -> usize {
         for (sent, byte) in bytes.iter().enumerate() {

@@ -6,14 +6,23 @@ use std::path::Path;
 
 /// Cases that this folder answers for. The others (admission control at the system's edge, HTTP, the network's own
 /// faults) belong to other parts of the node, and get their place here when those are there.
-const CASES: &[std::ops::RangeInclusive<u32>] = &[1..=31];
+const CASES: &[std::ops::RangeInclusive<u32>] = &[
+    1..=31,
+    // Records, and what is local.
+    32..=40,
+    58..=64,
+    66..=67,
+];
 
 /// Cases without a test of their own, and why.
-const WITHOUT: &[(u32, &str)] = &[(
-    15,
-    "nothing on the wire is compressed, so no payload can be unpacked to more than its bytes; a frame's are bounded (13), \
+const WITHOUT: &[(u32, &str)] = &[
+    (
+        15,
+        "nothing on the wire is compressed, so no payload can be unpacked to more than its bytes; a frame's are bounded (13), \
      and so is what it becomes in memory (9)",
-)];
+    ),
+    (64, "there is no page of metrics in this build; it comes with the page for browsers"),
+];
 
 fn tested() -> BTreeSet<u32> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile");

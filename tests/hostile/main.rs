@@ -28,6 +28,7 @@ mod stranger;
 mod tap;
 
 mod bystanders;
+mod evil_member;
 mod evil_peer;
 mod index;
 mod weak_key;
