@@ -1,11 +1,10 @@
-//! What a node has to live with: being killed at any moment, too few descriptors, nobody who reads what it prints, and
+//! What a node has to live with: too few descriptors, nobody who reads what it prints, and
 //! somebody else who says that he is it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -14,27 +13,6 @@ use crate::daemon::{Ended, Network, kithd};
 use crate::patience::{SOON, until};
 use crate::report::agreed;
 use crate::stranger::Line;
-
-/// Killed a moment after its start, a little later each time, while it writes what it learns.
-#[test]
-fn a_node_that_is_killed_at_any_moment_starts_again() {
-    let network = Network::new();
-    let a = network.start("a");
-    let mut b = network.node("b").connect(a.address).start();
-    let id = b.id.clone();
-    for round in 0..20 {
-        std::thread::sleep(Duration::from_millis(round * 23));
-        b.kill();
-        b.start_again();
-        assert_eq!(b.id, id, "in round {round}");
-        let said = b.stderr();
-        assert!(!said.contains("damaged") && !said.contains("panicked"), "in round {round}: {said}");
-    }
-    agreed(&[&a, &b]);
-    let left: Vec<_> = fs::read_dir(b.setup().state_dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    println!("in the state directory: {left:?}");
-    assert!(left.len() <= 6, "temporary files heap up: {left:?}");
-}
 
 /// More connections than descriptors: what does not fit waits or is refused, and afterwards all is as before.
 #[test]

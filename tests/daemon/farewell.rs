@@ -65,22 +65,6 @@ fn the_verb_leave_is_a_graceful_leave() {
     });
 }
 
-/// A neighbour that does not answer any more cannot hold it back.
-#[test]
-fn a_stuck_neighbour_does_not_delay_the_end() {
-    let network = Network::new();
-    let a = network.start("a");
-    let mut b = network.node("b").connect(a.address).start();
-    agreed(&[&a, &b]);
-    a.signal(Signal::STOP);
-    let start = std::time::Instant::now();
-    b.signal(Signal::TERM);
-    assert_eq!(b.ended().code(), Some(0));
-    let took = start.elapsed();
-    println!("left within {:.2} s", took.as_secs_f64());
-    assert!(took.as_secs() < 10, "{took:?}");
-}
-
 #[test]
 fn a_lone_node_ends_at_once() {
     let network = Network::new();
@@ -89,17 +73,4 @@ fn a_lone_node_ends_at_once() {
     a.signal(Signal::TERM);
     assert_eq!(a.ended().code(), Some(0));
     println!("ended within {:.2} s", start.elapsed().as_secs_f64());
-}
-
-/// A second signal, while the first is at work, does no harm.
-#[test]
-fn impatient_signals_do_no_harm() {
-    let network = Network::new();
-    let a = network.start("a");
-    let mut b = network.node("b").connect(a.address).start();
-    agreed(&[&a, &b]);
-    for signal in [Signal::TERM, Signal::INT, Signal::TERM, Signal::USR1, Signal::HUP] {
-        b.signal(signal);
-    }
-    assert_eq!(b.ended().code(), Some(0));
 }

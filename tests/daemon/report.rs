@@ -85,3 +85,14 @@ fn told(network: &Value) -> String {
     let digest = network["digest"].as_str().unwrap_or_default().get(..8).unwrap_or_default();
     format!("{:?} {:?} {digest} {}", statuses(network), edges(network), network["agreement"])
 }
+
+/// Waits until all of these show the node of that label so.
+pub fn shown_as(watchers: &[&Daemon], label: &str, status: &str) {
+    for watcher in watchers {
+        until(&format!("{} shows {label} {status}", watcher.label), SOON, || {
+            let view = watcher.network();
+            let shown = statuses(&view).get(label).copied().unwrap_or("unknown").to_owned();
+            if shown == status { Ok(()) } else { Err(shown) }
+        });
+    }
+}

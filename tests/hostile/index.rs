@@ -8,9 +8,10 @@ use std::path::Path;
 /// faults) belong to other parts of the node, and get their place here when those are there.
 const CASES: &[std::ops::RangeInclusive<u32>] = &[
     1..=31,
-    // Records, and what is local.
+    // Records, exhaustion, time, and what is local.
     32..=40,
-    58..=64,
+    44..=45,
+    52..=64,
     66..=67,
 ];
 
