@@ -6,6 +6,9 @@ use super::api::{AdminError, Answer, Verb};
 pub trait Desk: Send {
     /// Takes one call. It runs on the server's only thread: what takes time keeps the reply and returns.
     fn handle(&mut self, verb: Verb, reply: Reply);
+
+    /// The server cannot go on: nobody can ask anything any more.
+    fn unserved(&mut self) {}
 }
 
 impl<F: FnMut(Verb, Reply) + Send> Desk for F {

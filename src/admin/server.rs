@@ -8,6 +8,7 @@
 //!
 //! It never waits for an answer: a call that takes long holds up its own client and nobody else.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -84,11 +85,19 @@ struct Admin {
 
 impl Admin {
     fn run(mut self) {
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve_all()));
+        if !matches!(served, Ok(Ok(()))) {
+            if let Ok(Err(error)) = served {
+                log::error!("the admin socket is no longer served: {error}");
+            }
+            self.desk.unserved();
+        }
+    }
+
+    /// Until it is told to stop.
+    fn serve_all(&mut self) -> io::Result<()> {
         while self.stopped.try_recv() != Err(TryRecvError::Disconnected) {
-            let events = match self.lines.wait() {
-                Ok(events) => events,
-                Err(error) => return log::error!("the admin socket is no longer served: {error}"),
-            };
+            let events = self.lines.wait()?;
             for event in events {
                 self.take(event);
                 // At once, and not after all events: a desk that answers at once keeps up with any number of lines.
@@ -96,6 +105,7 @@ impl Admin {
             }
         }
         self.deliver();
+        Ok(())
     }
 
     fn take(&mut self, event: LineEvent) {

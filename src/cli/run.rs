@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -94,7 +95,8 @@ struct Signalling {
 impl Signalling {
     fn start(node: &Arc<Node>, mut log: LogFile, mut signals: Signals, matches: ArgMatches) -> io::Result<Self> {
         let (handle, stopper, node) = (signals.handle(), node.stopper(), Arc::downgrade(node));
-        let run = move || {
+        let end = stopper.clone();
+        let mut pass_on = move || {
             for signal in signals.forever() {
                 match signal {
                     SIGHUP => {
@@ -110,6 +112,12 @@ impl Signalling {
                     // Full means that the node ends already.
                     _ => drop(stopper.try_send(End::Wanted)),
                 }
+            }
+        };
+        // Without it no signal but the last one would end the node.
+        let run = move || {
+            if catch_unwind(AssertUnwindSafe(&mut pass_on)).is_err() {
+                let _ = end.try_send(End::Panicked("signals"));
             }
         };
         let thread = thread::Builder::new().name("signals".into()).stack_size(STACK).spawn(run)?;

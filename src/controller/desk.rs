@@ -103,6 +103,11 @@ impl NodeDesk {
 }
 
 impl Desk for NodeDesk {
+    /// A node that nobody can ask or stop is half a node.
+    fn unserved(&mut self) {
+        let _ = self.registry.lines().end.try_send(End::Panicked("admin"));
+    }
+
     fn handle(&mut self, verb: Verb, reply: Reply) {
         match verb {
             Verb::Status => {
