@@ -20,6 +20,8 @@ pub enum SocketError {
     Open(PathBuf),
     /// Another user owns the state directory.
     Foreign(PathBuf),
+    /// Anybody may take away what lies in the socket's directory, and put something else there.
+    Public(PathBuf),
     /// Something lies at the socket's path that is no socket.
     Occupied(PathBuf),
     /// A node answers there.
@@ -41,6 +43,14 @@ impl fmt::Display for SocketError {
                     f,
                     "the state directory {path} belongs to another user: run kithd as that user, or choose another with \
                      --state-dir"
+                )
+            }
+            Self::Public(path) => {
+                let path = path.display();
+                write!(
+                    f,
+                    "any user may replace the socket in {path}: close it with 'chmod o-w {path}', or name another place \
+                     with --socket"
                 )
             }
             Self::Occupied(path) => {
@@ -77,11 +87,17 @@ pub fn prepare_directory(path: &Path) -> Result<(), SocketError> {
     fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(failed)
 }
 
-/// Leaves a path free for a socket, or says who needs it. A crashed node's socket refuses connections and is taken away;
+/// Leaves a path free for a socket, or says who needs it. Its directory may be a shared one, where only owners take their
+/// files away (`/tmp`), but not one where everybody may: users would talk to whoever put his own socket there. A crashed node's socket refuses connections and is taken away;
 /// anything else is alive, or no socket, and stays.
 pub fn clear(path: &Path) -> Result<(), SocketError> {
     let failed = |error| SocketError::Failed(path.to_owned(), error);
     let address = SockAddr::unix(path).map_err(failed)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = fs::metadata(directory).map_err(failed)?;
+    if found.mode() & 0o1002 == 0o002 {
+        return Err(SocketError::Public(directory.to_owned()));
+    }
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
@@ -161,6 +177,17 @@ mod tests {
         }
         assert_eq!(fs::read_to_string(at("file")).unwrap(), "precious");
         assert!(matches!(clear(&dir.path().join("x".repeat(120))), Err(SocketError::Failed(..))));
+    }
+
+    #[test]
+    fn where_everybody_may_replace_it_no_socket_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        for (mode, fit) in [(0o700, true), (0o775, true), (0o1777, true), (0o777, false), (0o702, false)] {
+            fs::set_permissions(dir.path(), Permissions::from_mode(mode)).unwrap();
+            let found = clear(&dir.path().join(NAME));
+            assert_eq!(found.is_ok(), fit, "{mode:o}");
+            assert!(fit || matches!(found, Err(SocketError::Public(_))), "{mode:o}");
+        }
     }
 
     #[test]
