@@ -169,13 +169,13 @@ impl Line {
     }
 
     /// The same of somebody who did not become a peer, and whose name is therefore not in the list.
-    pub fn is_turned_away(mut self, node: &Daemon, reason: Reason, before: u64) {
+    pub fn turned_away(mut self, node: &Daemon, reason: Reason, before: u64) {
         assert_eq!(self.dismissed(), Some(reason));
         is_ended(node, None, reason, before);
     }
 
     /// The same of somebody who has broken off the introduction, and is not told why.
-    pub fn is_shut_out(mut self, node: &Daemon, reason: Reason, before: u64) {
+    pub fn shut_out(mut self, node: &Daemon, reason: Reason, before: u64) {
         assert_eq!(self.dismissed(), None);
         is_ended(node, None, reason, before);
     }

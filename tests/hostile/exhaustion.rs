@@ -1,14 +1,13 @@
 //! Cases about a system that has no more to give.
 
-use std::fs;
 use std::os::unix::fs::chown;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kithd::protocol::codec::encode_frame;
 
-use crate::daemon::{Ended, Network, kithd};
-use crate::evil_member::{PATIENT, Pair, counted, crowd, is_sound, item, memory, push};
+use crate::daemon::{Network, kithd};
+use crate::evil_member::{PATIENT, Pair, counted, crowd, item, memory, push};
 use crate::patience::{SOON, until};
 use crate::report::{agreed, refused};
 use crate::stranger::{Line, Stranger, heartbeat, is_end};
@@ -53,9 +52,9 @@ fn case_44_a_thread_that_cannot_be_started_costs_its_connection_only() {
     pair.is_unharmed();
 }
 
-/// What the node may take at most under attack: its queues' budget, one stack for each connection there may be (touched by
-/// a few pages), and what tests of code that is not optimised take besides.
-const CEILING: u64 = 96 << 20;
+/// What the node may take more under attack: its queues' budget of 8 MiB, the stacks of 256 strangers (of each some pages
+/// are touched, 48 KiB in code that is not optimised), and as much again for what the allocator keeps.
+const CEILING: u64 = 40 << 20;
 
 /// With a bound on its address space (and no more of the allocator's arenas, of 64 MiB of addresses each, than a small
 /// machine would make) it lives through silent crowds, a flood, made-up members and
@@ -67,7 +66,7 @@ fn case_45_a_memory_limit_from_outside_is_never_met() {
     let setup =
         network.node("a").with(&PATIENT).with(&limits).under("export MALLOC_ARENA_MAX=2; ulimit -v 1048576 && exec");
     let pair = Pair::of(network, setup.start());
-    let at_rest = memory(&pair.a, "RssAnon");
+    let (at_rest, first) = (memory(&pair.a, "RssAnon"), memory(&pair.a, "VmHWM"));
     let silent: Vec<Line> = (0..300).map(|_| Line::to(pair.a.address)).collect();
 
     let talker = Stranger::new(&pair.network, "talker");
@@ -92,13 +91,11 @@ fn case_45_a_memory_limit_from_outside_is_never_met() {
         }
     }
     counted(&pair.a, "too-many-pending", 100);
+    println!("{sent} bytes of heartbeats were taken of one who reads no answer");
     drop((silent, line));
     let (peak, now) = (memory(&pair.a, "VmHWM"), memory(&pair.a, "RssAnon"));
-    println!("{} KiB at rest, {} KiB now, {} KiB at most with its program", at_rest >> 10, now >> 10, peak >> 10);
-    let program = fs::metadata(kithd().get_program()).unwrap().len().min(64 << 20);
-    assert!(peak < CEILING + program, "{peak} bytes at most");
-    assert!(now < at_rest + CEILING / 2, "{at_rest} bytes at rest, {now} now");
+    println!("{} KiB at rest, {} KiB now; at most {} KiB more", at_rest >> 10, now >> 10, (peak - first) >> 10);
+    assert!(peak < first + CEILING, "{first} bytes at rest, {peak} at most");
+    assert!(now < at_rest + CEILING, "{at_rest} bytes at rest, {now} now");
     pair.is_unharmed();
-    is_sound(&pair.a);
-    assert_eq!(Ended::of(kithd().args(["status", "--socket"]).arg(&pair.a.socket)).code, Some(0));
 }

@@ -48,7 +48,7 @@ fn case_32_a_stolen_key_is_kept_out_by_a_ban_or_by_the_list() {
         let mut line = Line::to(pair.a.address);
         line.secure(&thief, Purpose::Overlay);
         line.tell(&thief.hello(&pair.a));
-        line.is_turned_away(&pair.a, reason, before);
+        line.turned_away(&pair.a, reason, before);
     };
     comes_back(Reason::Banned);
     assert_eq!(pair.a.client(&["unban", &thief.id()]).code, Some(0));
@@ -78,7 +78,7 @@ fn case_33_a_forged_record_ends_the_edge_of_its_bearer_and_five_silence_him() {
     let mut line = Line::to(pair.a.address);
     line.secure(&bearer, Purpose::Overlay);
     line.tell(&bearer.hello(&pair.a));
-    line.is_turned_away(&pair.a, Reason::Misbehaved, 0);
+    line.turned_away(&pair.a, Reason::Misbehaved, 0);
     let mut line = victim.dial(&pair.a);
     line.converse(1).unwrap();
     pair.is_unharmed();
