@@ -246,3 +246,43 @@ fn a_broken_connection_gives_up_what_was_queued() {
     assert_eq!(sink.queue(Class::Control, vec![1; 100]), Err(Reason::Reset));
     assert_eq!((sink.queued_bytes(), budget.used(), sink.flush()), (0, 0, Ok(())));
 }
+
+/// Whoever ends a connection may meet another thread in the midst of a flush, as the one that answers heartbeats.
+#[test]
+fn the_last_word_is_heard_whoever_flushes_meanwhile() {
+    let (reactor, budget) = (reactor(), Arc::new(Budget::new(64 << 20)));
+    for round in 0..200 {
+        let (sink, mut remote) = dialled(&reactor.handle(), 1 << 20, &budget);
+        let (sealing, mut opening) = session();
+        sink.secure(sealing);
+        register(&reactor.handle(), &sink);
+        sink.queue(Class::Control, b"first".to_vec()).unwrap();
+        sink.flush().unwrap();
+        hear(&mut remote, &mut opening, 5);
+        std::thread::scope(|scope| {
+            // Few enough that the socket takes them all, though nobody reads yet.
+            scope.spawn(|| {
+                let mut beats = 0..500;
+                let beat = || sink.queue(Class::Bulk, b"beat".to_vec()).and_then(|()| sink.flush());
+                // The end of our direction breaks the sink.
+                let _ = beats.all(|_| beat().is_ok());
+            });
+            for _ in 0..round {
+                std::hint::spin_loop();
+            }
+            let said = sink.queue(Class::Control, b"last".to_vec());
+            sink.finish();
+            said.unwrap();
+        });
+        let (mut bytes, mut heard, mut plaintext) = (Vec::new(), Vec::new(), Vec::new());
+        remote.read_to_end(&mut bytes).unwrap();
+        let mut rest = &bytes[..];
+        while let Some((header, after)) = rest.split_first_chunk::<HEADER>() {
+            let (record, after) = after.split_at(u32::from_be_bytes(*header) as usize);
+            opening.open(record, &mut plaintext).unwrap();
+            heard.extend_from_slice(&plaintext);
+            rest = after;
+        }
+        assert!(heard.windows(4).any(|word| word == b"last"), "round {round}: {} bytes heard", heard.len());
+    }
+}

@@ -205,8 +205,7 @@ impl MainLoop {
         }
     }
 
-    /// A remote that does not take its answers is not read either (`receiver`): whether it moves is looked at when it would
-    /// otherwise be late.
+    /// A remote that does not take its answers is not read either: when it would be late, whether it moves is looked at.
     fn stalled(&mut self) {
         let now = self.around.clock.time();
         let is_due = self.peer.deadline().is_some_and(|deadline| deadline <= now);
@@ -414,14 +413,10 @@ impl MainLoop {
             }
             Action::Report(event) => self.report(event),
             Action::Shut => {
-                self.flush();
                 if let Some(link) = &self.link {
-                    let connection = link.sink.connection();
-                    match connection.traffic().counts().bytes_out {
-                        // Who was told nothing has nothing to read to its end: a stranger's socket is not kept for it.
-                        0 if self.side == Side::Head => connection.close(),
-                        _ => connection.finish(),
-                    }
+                    let is_told = !link.sink.is_empty() || link.sink.connection().traffic().counts().bytes_out > 0;
+                    // Who was told nothing has nothing to read to its end: a stranger's socket is not kept for it.
+                    if self.side == Side::Tail || is_told { link.sink.finish() } else { link.sink.connection().close() }
                 }
                 Ok(())
             }

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use parking_lot::Mutex;
 
@@ -99,6 +99,9 @@ pub struct Sink {
     outlet: Mutex<Outlet>,
     /// What is queued or in the batch; changed together with the budget.
     queued: AtomicUsize,
+    /// Nothing more is to be said; and our direction has been ended.
+    is_ending: AtomicBool,
+    is_finished: AtomicBool,
 }
 
 impl Sink {
@@ -111,6 +114,8 @@ impl Sink {
             queues: Mutex::default(),
             outlet: Mutex::default(),
             queued: AtomicUsize::new(0),
+            is_ending: AtomicBool::new(false),
+            is_finished: AtomicBool::new(false),
         }
     }
 
@@ -178,17 +183,34 @@ impl Sink {
     /// The connection is broken: [`Reason::Reset`]. What was queued is given up; the receiver's `closed` says more.
     pub fn flush(&self) -> Result<(), Reason> {
         loop {
-            // Who finds the lock taken leaves his frames, or his news that the socket is writable, to its holder; who gives
-            // the lock back looks for both once more. The fences put each one's word before his look.
+            // Who finds the lock taken leaves his frames, his wish to end, or his news that the socket is writable, to its
+            // holder; who gives the lock back looks for all of them once more. The fences put each one's word before his
+            // look.
             fence(Ordering::SeqCst);
             let Some(mut outlet) = self.outlet.try_lock() else { return Ok(()) };
-            self.drain(&mut outlet)?;
+            let drained = self.drain(&mut outlet);
+            let is_ending = self.is_ending.load(Ordering::SeqCst);
+            if is_ending && !self.is_finished.swap(true, Ordering::SeqCst) {
+                self.connection.finish();
+            }
             drop(outlet);
             fence(Ordering::SeqCst);
+            if !is_ending && self.is_ending.load(Ordering::SeqCst) {
+                continue;
+            }
+            drained?;
             if self.is_empty() || !self.connection.may_write() || self.queues.lock().must_wait() {
                 return Ok(());
             }
         }
+    }
+
+    /// Writes what is queued, as far as the socket takes it, then closes politely ([`Connection::finish`]). If another thread
+    /// is flushing, it does both: to end the connection under its hands would lose the last word, a `Goodbye` as a rule.
+    pub fn finish(&self) {
+        self.is_ending.store(true, Ordering::SeqCst);
+        // A broken sink has nothing more to say.
+        let _ = self.flush();
     }
 
     /// The bytes accepted and not yet taken by the kernel, with what their queueing costs.
