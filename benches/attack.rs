@@ -168,13 +168,14 @@ impl Trial {
         )
     }
 
-    /// Members that ask for large answers again and again, and read none.
+    /// Members that ask for large answers as fast as the rules let them, and read none.
     fn deaf(&self, over: &AtomicBool) -> String {
         let (owed, comings) = (AtomicU64::new(0), AtomicU64::new(0));
         let crowd: Vec<Stranger> = (0..18).map(|number| talkative(&self.network, number)).collect();
         let answer: usize = crowd.iter().map(|one| kithd::protocol::codec::encoded_len(&*one.record())).sum();
         let want: List<ShortId, 256> = crowd.iter().map(|one| one.body.id.short()).collect();
-        let request = encode_frame(&TailMessage::Push(News { items: List::new(), want }));
+        // Four may be open at a time.
+        let request = encode_frame(&TailMessage::Push(News { items: List::new(), want })).repeat(4);
         let mut bearer = Stranger::new(&self.network, "bearer").dial(&self.node);
         for some in crowd.chunks(9) {
             let items = some.iter().map(|one| Item::Record(one.record())).collect();
@@ -193,9 +194,10 @@ impl Trial {
                         let _ = line.socket.set_write_timeout(Some(Duration::from_secs(1)));
                         while welcome && !over.load(Ordering::Relaxed) {
                             match line.try_say(request) {
-                                Ok(()) => owed.fetch_add(answer as u64, Ordering::Relaxed),
+                                Ok(()) => owed.fetch_add(4 * answer as u64, Ordering::Relaxed),
                                 Err(_) => break,
                             };
+                            thread::sleep(Duration::from_millis(20));
                         }
                         thread::sleep(Duration::from_secs(1));
                     }

@@ -21,7 +21,7 @@ use kithd::protocol::message::{
     BucketHash, EntryHash, HeadMessage, MAX_ENTRIES, MAX_HINTS, MAX_ITEMS, MAX_RADIUS, MAX_WANT, News, Purpose,
     Statement, TailMessage, VERSION,
 };
-use kithd::protocol::peer_state::MAX_WATCHES;
+use kithd::protocol::open_requests::{MAX_PUSHES, MAX_WATCHES};
 use kithd::protocol::reason::Reason;
 use kithd::protocol::record::{
     Forget, ForgetBody, Item, MAX_EDGES, MAX_RECORD, MAX_TAGS, NetworkId, Record, RecordBody, RecordState, Signed,
@@ -212,6 +212,7 @@ fn the_bounds_are_those_of_the_program() {
         ("hints", MAX_HINTS),
         ("entries in Differences", MAX_ENTRIES),
         ("open Watch", usize::try_from(MAX_WATCHES).unwrap()),
+        ("open Push", usize::try_from(MAX_PUSHES).unwrap()),
     ];
     let bounds = bounds.map(|(name, bound)| (name.to_owned(), bound.to_string()));
     assert_eq!(told, BTreeMap::from(bounds));

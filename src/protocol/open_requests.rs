@@ -4,6 +4,14 @@
 
 use super::message::{HeadMessage, TailMessage};
 
+/// How many `Watch` a head holds; with one every burst of news would cost a round trip. One more is misbehaviour.
+pub const MAX_WATCHES: u32 = 2;
+/// Most pushes of one tail without an answer: news go round without waiting for each, and a head that is behind says so by
+/// not answering. Who has more of them open asks without listening.
+pub const MAX_PUSHES: u32 = 4;
+/// The same for comparisons of views, of which a tail begins one a second at most.
+const MAX_SYNCS: u32 = 16;
+
 /// How many requests of each kind are open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct OpenRequests {
@@ -37,9 +45,10 @@ impl OpenRequests {
         fewer.is_some()
     }
 
-    /// Of these, those that are answered when there is news.
-    pub fn watches(&self) -> u32 {
-        self.watches
+    /// True if there are more than a tail may have open: since the head answered them all before the tail has heard the
+    /// answers, its count is the smaller one of the two.
+    pub fn exceeds(&self) -> bool {
+        self.watches > MAX_WATCHES || self.pushes > MAX_PUSHES || self.syncs > MAX_SYNCS
     }
 }
 
@@ -56,13 +65,26 @@ mod tests {
         open.asked(&TailMessage::Watch);
         open.asked(&TailMessage::Watch);
         open.asked(&TailMessage::Push(News::default()));
-        assert_eq!(open.watches(), 2);
         assert!(!open.answered(&differences));
         open.asked(&TailMessage::Sync { buckets: List::new() });
         assert!(open.answered(&differences) && !open.answered(&differences));
         assert!(open.answered(&HeadMessage::Ack(News::default())));
         assert!(!open.answered(&HeadMessage::Ack(News::default())));
         assert!(open.answered(&HeadMessage::News(News::default())));
-        assert_eq!(open.watches(), 1);
+        assert_eq!(open, OpenRequests { watches: 1, ..OpenRequests::default() });
+    }
+
+    #[test]
+    fn a_tail_may_have_so_many_open_and_no_more() {
+        let mut open = OpenRequests::default();
+        for _ in 0..MAX_PUSHES {
+            assert!(!open.exceeds());
+            open.asked(&TailMessage::Push(News::default()));
+        }
+        assert!(!open.exceeds());
+        open.asked(&TailMessage::Push(News::default()));
+        assert!(open.exceeds());
+        open.answered(&HeadMessage::Ack(News::default()));
+        assert!(!open.exceeds());
     }
 }

@@ -28,9 +28,6 @@ use super::time::Time;
 
 pub use super::peer_event::{NewsKind, PeerEvent};
 
-/// How many `Watch` a head holds; with one every burst of news would cost a round trip. One more is misbehaviour.
-pub const MAX_WATCHES: u32 = 2;
-
 /// The state of one connection.
 #[derive(Clone, Debug)]
 pub enum PeerState {
@@ -301,12 +298,13 @@ impl Peer {
                         Some(dated) => PeerEvent::Statement(statement, dated),
                         None => return,
                     },
-                    TailMessage::Watch if open.watches() <= MAX_WATCHES => PeerEvent::Watch,
+                    _ if open.exceeds() => return self.close(Reason::Unexpected, actions),
+                    TailMessage::Watch => PeerEvent::Watch,
                     TailMessage::Push(news) => PeerEvent::Push(news.items.into_vec(), news.want.into_vec()),
                     TailMessage::Sync { buckets } => PeerEvent::Sync(buckets),
                     TailMessage::Repurpose(purpose) => PeerEvent::Repurpose(purpose),
                     TailMessage::Goodbye(reason) => return self.shut(reason.heard(), true, actions),
-                    TailMessage::Hello { .. } | TailMessage::Watch => return self.close(Reason::Unexpected, actions),
+                    TailMessage::Hello { .. } => return self.close(Reason::Unexpected, actions),
                 };
                 actions.push(Action::Report(event));
             }

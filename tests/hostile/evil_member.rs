@@ -162,6 +162,22 @@ impl Line {
         }
     }
 
+    /// Brings news, and gives back all that the head says up to its `Ack`: who does not wait for those is no honest member.
+    pub fn bring(&mut self, news: &TailMessage) -> Result<Vec<HeadMessage>, Option<Reason>> {
+        self.tell(news);
+        let mut heard = Vec::new();
+        loop {
+            match self.hear::<HeadMessage>() {
+                Some(HeadMessage::Goodbye(reason)) => return Err(Some(reason)),
+                Some(message) => heard.push(message),
+                None => return Err(None),
+            }
+            if matches!(heard.last(), Some(HeadMessage::Ack(_))) {
+                return Ok(heard);
+            }
+        }
+    }
+
     /// The node ends this edge for that reason: it says so, shows it in its list, and counts it.
     pub fn ends_for(mut self, node: &Daemon, stranger: &Stranger, reason: Reason, before: u64) {
         assert_eq!(self.dismissed(), Some(reason));

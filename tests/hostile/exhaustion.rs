@@ -71,9 +71,8 @@ fn case_45_a_memory_limit_from_outside_is_never_met() {
 
     let talker = Stranger::new(&pair.network, "talker");
     let mut line = talker.dial(&pair.a);
-    for (seq, some) in crowd(&pair.network, 500).chunks(50).enumerate() {
-        line.tell(&push(some.iter().map(|one| item(one.record()))));
-        line.converse(seq as u64).unwrap();
+    for some in crowd(&pair.network, 500).chunks(50) {
+        line.bring(&push(some.iter().map(|one| item(one.record())))).unwrap();
     }
     let deaf = Stranger::new(&pair.network, "deaf");
     let mut line = Line::narrow_to(pair.a.address);

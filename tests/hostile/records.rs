@@ -133,10 +133,7 @@ fn case_35_an_old_record_is_ignored_and_a_flood_of_them_is_closed() {
     assert_eq!(row_of(&pair.a, &author.id()).unwrap()["version"], author.body.version);
 
     let many = push(vec![item(old); 60]);
-    let said = (2..2000).find_map(|seq| {
-        line.tell(&many);
-        line.converse(seq).err()
-    });
+    let said = (2..2000).find_map(|_| line.bring(&many).err());
     assert_eq!(said, Some(Some(Reason::Stale)));
     closed_for(&pair.a, Some(&bearer.id()), "stale");
     assert_eq!(refused(&pair.a, "stale"), 1);
@@ -272,9 +269,8 @@ fn case_37_a_flood_of_made_up_members_fills_no_more_than_the_view() {
     let before = memory(&pair.a, "RssAnon");
     let bearer = Stranger::new(&pair.network, "bearer");
     let mut line = bearer.dial(&pair.a);
-    for (seq, some) in crowd(&pair.network, 2000).chunks(50).enumerate() {
-        line.tell(&push(some.iter().map(|one| item(one.record()))));
-        line.converse(seq as u64).unwrap();
+    for some in crowd(&pair.network, 2000).chunks(50) {
+        line.bring(&push(some.iter().map(|one| item(one.record())))).unwrap();
     }
     dropped(&pair.a, "overloaded", 2000 - MOST);
     let view = pair.a.status()["network_view"].clone();
@@ -380,17 +376,15 @@ fn case_39_an_echo_is_not_amplified() {
     line.tell(&TailMessage::Watch);
     line.tell(&TailMessage::Watch);
     let news = push(vec![item(author.record()); 50]);
-    line.tell(&news);
-    let mut heard = line.converse(1).unwrap();
+    let mut heard = line.bring(&news).unwrap();
     until("the other node knows", SOON, || row_of(&pair.b, &author.id()).ok_or_else(|| "not yet".to_owned()));
     let sent = |node: &Daemon| -> u64 {
         let rows = pair.a.peers();
         rows_of(&rows, Some(&node.id)).iter().map(|row| row["bytes_out"].as_u64().unwrap()).sum()
     };
     let (before, start) = (sent(&pair.b), Instant::now());
-    for seq in 2..60 {
-        line.tell(&news);
-        heard.extend(line.converse(seq).unwrap());
+    for _ in 2..60 {
+        heard.extend(line.bring(&news).unwrap());
     }
     let (passed_on, took) = (sent(&pair.b) - before, start.elapsed().as_secs_f64());
     println!("of {} KiB {passed_on} bytes are passed on within {took:.1} s", (58 * encode_frame(&news).len()) >> 10);

@@ -15,6 +15,7 @@ use crate::protocol::heartbeat::PROBE;
 use crate::protocol::identity::{ControllerId, PeerId, ShortId};
 use crate::protocol::list::List;
 use crate::protocol::message::{BucketHash, EntryHash, HeadMessage, MAX_ENTRIES, News, TailMessage};
+use crate::protocol::open_requests::MAX_PUSHES;
 use crate::protocol::peer_state::{Command, NewsKind};
 use crate::protocol::reason::Reason;
 use crate::protocol::record::{Item, Stage, VerifiedItem};
@@ -22,8 +23,6 @@ use crate::protocol::report::{Direction, Status};
 use crate::protocol::time::{Now, Time};
 use crate::protocol::view::{Merged, View};
 
-/// Unacknowledged pushes on one link: enough that a burst does not wait for round trips.
-const MAX_PUSHES: u8 = 4;
 /// Items of one message, in bytes: leaves room in a frame for what is wanted.
 const MAX_NEWS_BYTES: usize = MAX_FRAME - 4096;
 /// Between two comparisons on one link.
@@ -187,7 +186,7 @@ impl Node {
                 return;
             }
             let command = match link.direction {
-                Direction::Outgoing if link.pushes < MAX_PUSHES => {
+                Direction::Outgoing if u32::from(link.pushes) < MAX_PUSHES => {
                     link.pushes += 1;
                     Command::Issue(TailMessage::Push(self.take_owed(peer)))
                 }

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use kithd::protocol::heartbeat::Side;
 use kithd::protocol::key_mark::KeyMark;
-use kithd::protocol::peer_state::{
-    Action, Command, Greeting, Input, MAX_WATCHES, Peer, PeerEvent, PeerState, PeerTimes,
-};
+use kithd::protocol::open_requests::MAX_WATCHES;
+use kithd::protocol::peer_state::{Action, Command, Greeting, Input, Peer, PeerEvent, PeerState, PeerTimes};
 use kithd::protocol::time::Time;
 
 use super::bytes::Bytes;
