@@ -20,13 +20,16 @@ mod made;
 
 pub mod admin;
 pub mod configuration;
+pub mod door;
 pub mod frames;
 pub mod handshake_head;
 pub mod handshake_tail;
 pub mod head_message;
+pub mod key_file;
 pub mod merge;
 pub mod node;
 pub mod peer;
+pub mod records;
 pub mod state_file;
 pub mod tail_message;
 pub mod text;
@@ -38,13 +41,16 @@ macro_rules! for_each_target {
         $macro! {
             admin
             configuration
+            door
             frames
             handshake_head
             handshake_tail
             head_message
+            key_file
             merge
             node
             peer
+            records
             state_file
             tail_message
             text
