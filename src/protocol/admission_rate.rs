@@ -49,6 +49,11 @@ impl AdmissionRate {
         admitted
     }
 
+    /// How many networks are remembered, and how many may be.
+    pub fn size(&self) -> (usize, usize) {
+        (self.buckets.len().max(self.quiet.len()), MAX_PREFIXES)
+    }
+
     fn forget_the_quietest(&mut self) {
         if let Some((_, prefix)) = self.quiet.pop_first() {
             self.buckets.remove(&prefix);

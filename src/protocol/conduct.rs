@@ -53,6 +53,11 @@ impl Conduct {
         }
     }
 
+    /// How many nodes have a score, and how many may.
+    pub fn size(&self) -> (usize, usize) {
+        (self.scores.len(), MAX_NODES)
+    }
+
     /// True while the node is not to be heard.
     pub fn is_silenced(&self, id: &ControllerId, now: Time) -> bool {
         self.scores.get(id).is_some_and(|score| score.silenced_until > now)

@@ -20,7 +20,7 @@ use crate::protocol::record::{Record, Verified, VerifiedItem, is_expired};
 use crate::protocol::time::Now;
 
 /// Nodes remembered as having contradicted themselves; more are counted and not named.
-const MAX_EQUIVOCATORS: usize = 64;
+pub(super) const MAX_EQUIVOCATORS: usize = 64;
 /// Of these a warning names so many.
 const NAMED: usize = 3;
 /// Outdated items a second that the race of news through a changing network may bring.

@@ -2,6 +2,7 @@
 //! really there (`tests/fuzz` does after every input).
 
 use super::link::MAX_WANTED;
+use super::screening::MAX_EQUIVOCATORS;
 use super::{MAX_CLOSED, MAX_DIAL_BACKS, MAX_DIAL_BACKS_WAITING, Node};
 use crate::protocol::discovery::feed::MAX_LOG;
 use crate::protocol::report::Direction;
@@ -22,6 +23,7 @@ impl Node {
         // An address to which a dial is under way is not dropped for a newer one.
         let addresses = settings.max_addresses + outgoing;
         let unreached = 3 * settings.max_addresses + outgoing;
+        let ((scores, most_scores), (networks, most_networks)) = (self.conduct.size(), self.admission_rate.size());
         vec![
             ("view", self.view.len(), settings.max_nodes),
             ("view: waiting for a record", self.view.parked(), MAX_PARKED),
@@ -39,6 +41,9 @@ impl Node {
             ("statements", self.agreement.heard(), settings.max_nodes),
             ("dial-backs", self.dial_backs.len(), MAX_DIAL_BACKS_WAITING),
             ("missed", self.detector.missing(), settings.max_nodes),
+            ("equivocators", self.equivocators.len(), MAX_EQUIVOCATORS),
+            ("conduct", scores, most_scores),
+            ("networks that came", networks, most_networks),
             ("barred", self.detector.barred(), settings.max_nodes),
         ]
     }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use kithd::protocol::address::HostPort;
+use kithd::protocol::bans::{Ban, Target};
 use kithd::protocol::bucket::Rate;
 use kithd::protocol::codec::{MAX_FRAME, MAX_FRAME_BEFORE_HELLO, encode_frame};
 use kithd::protocol::hash::hash_parts;
@@ -14,8 +15,9 @@ use kithd::protocol::heartbeat::{Answers, Side};
 use kithd::protocol::identity::{ControllerId, Label, PeerId};
 use kithd::protocol::key_mark::KeyMark;
 use kithd::protocol::message::{HeadMessage, TailMessage};
-use kithd::protocol::node::{Action, Input, Memory, Node, Settings};
+use kithd::protocol::node::{Action, Input, Memory, Node, Notice, Settings};
 use kithd::protocol::peer_state::{self, Command, Peer, PeerState, PeerTimes};
+use kithd::protocol::prefix::Prefix;
 use kithd::protocol::reason::Reason;
 use kithd::protocol::record::{Signature, Signer, Verified};
 use kithd::protocol::time::{Now, Time};
@@ -48,6 +50,7 @@ pub fn settings() -> Settings {
         advertise: SocketAddr::from(([10, 0, 0, 0], 7100)),
         tags: BTreeMap::new(),
         connect: vec![HostPort::Name { host: "seed.example".to_owned(), port: 7100 }],
+        allow: Vec::new(),
         peer: PeerTimes { interval: ms(1000), timeout: ms(500), dial: ms(2000), handshake: ms(5000) },
         idle_period: ms(1000),
         out_degree: 3,
@@ -60,15 +63,14 @@ pub fn settings() -> Settings {
         refute_window: ms(2000),
         max_outgoing: 5,
         max_incoming: 4,
+        admission: Rate { per_second: 4, burst: 6 },
+        exempt_loopback: false,
         max_pending: 4,
         max_pending_per_prefix: 2,
         max_nodes: 12,
         max_addresses: 8,
         max_addresses_per_source: 4,
-        allow: Vec::new(),
-        admission: Rate { per_second: 4, burst: 8 },
-        exempt_loopback: false,
-        max_bans: 4,
+        max_bans: 3,
     }
 }
 
@@ -100,6 +102,7 @@ pub fn run(data: &[u8]) {
 /// One end of a connection.
 struct End {
     side: Side,
+    address: SocketAddr,
     peer: Peer,
     answers: Answers,
     /// The last heartbeat that was sent.
@@ -133,17 +136,18 @@ impl Trial {
 
     fn accept(&mut self, from: SocketAddr) {
         let mut actions = Vec::new();
-        if let Ok(peer) = self.node.accepted(self.now, from, &mut actions) {
-            self.begin(peer, Side::Head, Command::Accept);
+        let accepted = self.node.accepted(self.now, from, &mut actions);
+        assert!(accepted.is_err() || self.node.may_connect(self.now, from.ip()).is_ok());
+        if let Ok(peer) = accepted {
+            self.begin(peer, Side::Head, from, Command::Accept);
         }
-        for action in actions {
-            self.act(action);
-        }
+        self.act_all(actions);
     }
 
-    fn begin(&mut self, id: PeerId, side: Side, first: Command) {
+    fn begin(&mut self, id: PeerId, side: Side, address: SocketAddr, first: Command) {
         let peer = Peer::new(side, settings().peer);
-        self.ends.insert(id, End { side, peer, answers: Answers::default(), beat: 0, remote: None, open: false });
+        self.ends
+            .insert(id, End { side, address, peer, answers: Answers::default(), beat: 0, remote: None, open: false });
         self.feed(id, peer_state::Input::Command(first));
     }
 
@@ -211,12 +215,39 @@ impl Trial {
                 Input::Connect(HostPort::Name { host, port: 7100 }, bytes.byte().into())
             }
             8 | 9 => Input::Disconnect(self.any_end(bytes).into_iter().collect()),
-            10..=12 => Input::Forget(any_id(bytes)),
-            13 => Input::Keys((bytes.byte() % 3..3).map(key).collect()),
+            10 | 11 => Input::Forget(any_id(bytes)),
+            12 => Input::Keys((bytes.byte() % 3..3).map(key).collect()),
+            13 => return self.access(bytes),
             14 => Input::CloseAll(Reason::Local),
             _ => Input::Leave,
         };
         self.inbox.push_back(input);
+    }
+
+    /// The user says who may come in, or reloads the configuration.
+    fn access(&mut self, bytes: &mut Bytes<'_>) {
+        let mut actions = Vec::new();
+        let target = match bytes.chance(2) {
+            true => Target::Addresses(Prefix::around(address(bytes).ip().to_canonical(), 8 * (1 + bytes.byte() % 4))),
+            false => Target::Node(any_id(bytes)),
+        };
+        match bytes.below(8) {
+            0..=3 => {
+                // From long ended to the longest that may be asked for.
+                let until_ms = self.now.wall_ms - 10_000 + bytes.number() % Ban::LONGEST.as_millis() as u64;
+                let _ = self.node.ban(self.now, Ban { target, label: None, until_ms, note: None }, &mut actions);
+            }
+            4 | 5 => drop(self.node.unban(self.now, &target)),
+            6 => {
+                let ids: Vec<_> = (0..bytes.below(4)).map(|_| any_id(bytes)).collect();
+                self.node.allow(self.now, ids, &mut actions);
+            }
+            _ => {
+                let addresses: Vec<_> = (0..bytes.below(4)).map(|_| HostPort::Ip(address(bytes))).collect();
+                self.node.configure(self.now, &addresses);
+            }
+        }
+        self.act_all(actions);
     }
 
     fn resolve(&mut self, bytes: &mut Bytes<'_>) {
@@ -243,21 +274,36 @@ impl Trial {
             };
             let mut actions = Vec::new();
             self.node.handle(self.now, input, &mut actions);
-            assert!(actions.len() <= 512, "one input, {} actions", actions.len());
-            for action in actions {
-                self.act(action);
-            }
+            self.act_all(actions);
+        }
+    }
+
+    fn act_all(&mut self, actions: Vec<Action>) {
+        assert!(actions.len() <= 512, "one input, {} actions", actions.len());
+        for action in actions {
+            self.act(action);
         }
     }
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Dial(peer, greeting) => self.begin(peer, Side::Tail, Command::Connect(greeting)),
+            Action::Dial(peer, greeting) => {
+                assert_eq!(
+                    self.node.may_connect(self.now, greeting.address.ip()),
+                    Ok(()),
+                    "a banned address is dialled"
+                );
+                self.begin(peer, Side::Tail, greeting.address, Command::Connect(greeting));
+            }
             Action::Command(peer, command) => self.feed(peer, peer_state::Input::Command(command)),
             Action::Resolve(name) => {
                 self.names.push(name);
                 // The resolver's own queue is bounded by the node's user.
                 self.names.dedup();
+            }
+            Action::Notify(Notice::EdgeUp(peer, id)) => {
+                let address = self.ends.get(&peer).expect("an edge has a connection").address;
+                assert_eq!(self.node.may_come_in(self.now, id, address), Ok(()), "an edge with whom is kept out");
             }
             Action::Notify(_) | Action::Connected(..) | Action::Fatal(_) => {}
         }

@@ -1,6 +1,7 @@
 //! `known.json`: whatever lies there, a node starts with it or without it, remembers no more than it may, and what it
 //! writes is read back as the same.
 
+use kithd::protocol::bans::Ban;
 use kithd::protocol::node::{Memory, Node};
 use kithd::protocol::time::{Now, Time};
 
@@ -18,6 +19,10 @@ pub fn run(data: &[u8]) {
     let own = node.view().get(&id(0)).map(|entry| entry.record().body.version);
     assert!(own >= Some(memory.version), "the node would speak with less authority than it did before");
     node.network_report(now);
+    node.bans().next_end(now);
+    for row in node.memory().bans {
+        assert_eq!(Ban::from_row(&row).map(|ban| ban.row()), Some(row), "a ban is lost at the next start");
+    }
     let kept = serde_json::to_vec(&node.memory()).expect("a memory is JSON");
     assert_eq!(serde_json::from_slice::<Memory>(&kept).ok(), Some(node.memory()));
 }

@@ -5,8 +5,10 @@ use kithd::Config;
 use kithd::admin::api::{AdminError, Answer};
 use kithd::config::{Overrides, duration, keys};
 use kithd::protocol::address::{HostPort, dialable};
-use kithd::protocol::escape::misleads;
+use kithd::protocol::bans::Note;
+use kithd::protocol::escape::{escaped, escaped_json, misleads};
 use kithd::protocol::identity::{ControllerId, Label, from_hex, to_hex};
+use kithd::protocol::prefix::Prefix;
 use kithd::protocol::time::{from_rfc3339, rfc3339};
 
 use super::bytes::Bytes;
@@ -16,7 +18,9 @@ pub fn run(data: &[u8]) {
     let key = usize::from(bytes.byte());
     let text = String::from_utf8_lossy(bytes.rest());
     label(&text);
+    shown(&text);
     place(&text);
+    range(&text);
     numbers(&text);
     setting(key, &text);
     answer(&text);
@@ -44,6 +48,19 @@ fn label(text: &str) {
     }
 }
 
+fn shown(text: &str) {
+    let safe = escaped(text);
+    assert_harmless(&safe);
+    assert_eq!(escaped(&safe), safe);
+    // As JSON, compact and not, it is still what it was.
+    let meant = serde_json::json!({ text: [text] });
+    for written in [meant.to_string(), format!("{meant:#}")] {
+        let line = escaped_json(written);
+        assert_harmless(&line);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).ok().as_ref(), Some(&meant));
+    }
+}
+
 fn place(text: &str) {
     match text.parse::<HostPort>() {
         Ok(place) => {
@@ -54,6 +71,21 @@ fn place(text: &str) {
                 assert_eq!(dialable(address), Ok(address));
             }
         }
+        Err(why) => assert_harmless(&why),
+    }
+}
+
+fn range(text: &str) {
+    match text.parse::<Prefix>() {
+        Ok(prefix) => {
+            assert!(Prefix::is_meant(text));
+            assert_eq!(prefix.to_string().parse(), Ok(prefix));
+            assert!(prefix.holds_all(&prefix) && Prefix::is_meant(&prefix.to_string()));
+        }
+        Err(why) => assert_harmless(&why),
+    }
+    match text.parse::<Note>() {
+        Ok(note) => assert_eq!(note.to_string(), text),
         Err(why) => assert_harmless(&why),
     }
 }
