@@ -1,15 +1,22 @@
 //! The fuzz targets, each a function of bytes that panics where a promise is broken.
 //!
-//! The fuzzer runs them on nightly Rust (`cargo install cargo-fuzz`, from this folder):
+//! The fuzzer runs them on nightly Rust (`cargo install cargo-fuzz`, from this folder), each in a process that ends at the
+//! first broken promise and leaves its input in `artifacts/TARGET`:
 //!
 //! ```text
+//!   mkdir -p grown/TARGET small/TARGET
+//!   export ASAN_OPTIONS=quarantine_size_mb=16        # else freed memory alone makes the process grow by 256 MiB
 //!   cargo +nightly fuzz run --fuzz-dir . TARGET grown/TARGET corpus/TARGET -- -max_total_time=600 -malloc_limit_mb=16
-//!   cargo +nightly fuzz cmin --fuzz-dir . TARGET corpus/TARGET
+//!   cargo +nightly fuzz run --fuzz-dir . TARGET artifacts/TARGET/crash-...        # once more, to see it
+//!   cargo +nightly fuzz run --fuzz-dir . TARGET small/TARGET corpus/TARGET grown/TARGET -- -set_cover_merge=1 -use_counters=0
 //! ```
 //!
-//! New inputs go to the first folder (`mkdir -p grown/TARGET`), which is not kept. What is kept, `corpus/TARGET`, is the
-//! few inputs that together reach all that was reached (libFuzzer's `-merge=1` chooses them), and each input that once
-//! broke a promise. The ordinary tests replay them on stable Rust: `cargo test --test corpus`.
+//! New inputs go to the first folder. What is kept in the tree, `corpus/TARGET`, is the few inputs that together reach every
+//! branch that was reached (the last line chooses them; they have hashes for names), and by their names those that were
+//! written by hand or once broke a promise. The ordinary tests replay them on stable Rust: `cargo test --test corpus`. A
+//! promise that the fuzzer found broken gets a test beside the code as well.
+//!
+//! Keys are made anew in each process, so in the targets about keys an input is a recipe, not a recording.
 //!
 //! A new target is `src/NAME.rs` with a `run`, its line in each of the two lists below, `fuzz_targets/NAME.rs` and its
 //! `[[bin]]` in `Cargo.toml`, both as the others are.

@@ -19,6 +19,7 @@ pub fn run(data: &[u8]) {
     let own = node.view().get(&id(0)).map(|entry| entry.record().body.version);
     assert!(own >= Some(memory.version), "the node would speak with less authority than it did before");
     node.network_report(now);
+    assert!(node.bans().iter(now).count() <= settings().max_bans);
     node.bans().next_end(now);
     for row in node.memory().bans {
         assert_eq!(Ban::from_row(&row).map(|ban| ban.row()), Some(row), "a ban is lost at the next start");
