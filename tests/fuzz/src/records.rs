@@ -36,7 +36,7 @@ pub fn run(data: &[u8]) {
         let (stream, whole) = between(&sealed, &echo, &mut bytes);
         let mut heard = Heard { opening: head.opening, plaintexts: Vec::new() };
         let end = feed(&mut heard, &stream, &mut bytes);
-        assert_eq!(heard.plaintexts, said[..heard.plaintexts.len()], "what nobody said is heard");
+        assert!(said.starts_with(&heard.plaintexts), "what nobody said is heard");
         // All that came before the first change is heard.
         assert_eq!(heard.plaintexts.len(), whole, "{end:?}");
         // The halves are apart: an echo opens at its author's remote only.
