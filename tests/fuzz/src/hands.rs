@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use kithd::protocol::codec::{HEADER, Preamble};
 use kithd::protocol::message::Purpose;
-use kithd::protocol::record::NetworkId;
+use kithd::protocol::record::{NetworkId, Signature, Signer};
 use kithd::secure::credentials::{Credentials, PROOF};
 use kithd::secure::handshake::{Answer, Head};
 use kithd::secure::keys::Identity;
 use kithd::secure::network_key::{NetworkKey, parse_keys};
 use kithd::secure::primitives::Cipher;
 use kithd::secure::recent::Recent;
-use snow::{Builder, HandshakeState};
+use snow::{Builder, HandshakeState, Keypair};
 
 use super::bytes::Bytes;
 
@@ -28,7 +28,10 @@ pub struct Hands {
     pub theirs: Arc<Credentials>,
     pub key: NetworkKey,
     /// The honest one's proof for its own Noise key, which every member gets to see.
-    pub stolen: Vec<u8>,
+    stolen: Vec<u8>,
+    /// A member that does as it likes, and its Noise key.
+    insider: Identity,
+    member: Keypair,
 }
 
 impl Hands {
@@ -38,7 +41,10 @@ impl Hands {
             Arc::new(Credentials::new(identity, NETWORK).expect("randomness"))
         };
         let key = parse_keys("ab".repeat(32).as_bytes()).expect("a key").remove(0);
-        let mut hands = Self { mine: credentials(), theirs: credentials(), key, stolen: Vec::new() };
+        let (insider, stolen) = (Identity::generate().expect("randomness"), Vec::new());
+        let name = "Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s".parse().expect("as Noise names it");
+        let member = Builder::new(name).generate_keypair().expect("randomness");
+        let mut hands = Self { mine: credentials(), theirs: credentials(), key, stolen, insider, member };
         let preamble = Preamble::of(Cipher::ChaChaPoly as u8, Purpose::Probe).to_bytes();
         let mut member = evil(&hands, true, Cipher::ChaChaPoly, &preamble);
         let mut one = [0; 256];
@@ -74,15 +80,16 @@ pub fn head_answer(hands: &Hands, preamble: &[u8], one: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A member with a Noise key of its own, whose payloads are what it likes.
-pub fn evil(_: &Hands, is_tail: bool, cipher: Cipher, preamble: &[u8]) -> HandshakeState {
+/// The member that does as it likes: its payloads are still to be said.
+pub fn evil(hands: &Hands, is_tail: bool, cipher: Cipher, preamble: &[u8]) -> HandshakeState {
     let name = match cipher {
         Cipher::ChaChaPoly => "Noise_XXpsk0_25519_ChaChaPoly_BLAKE2s",
         Cipher::AesGcm => "Noise_XXpsk0_25519_AESGCM_BLAKE2s",
     };
     let prologue = [preamble, &NETWORK.0].concat();
     let begin = || {
-        let builder = Builder::new(name.parse()?).prologue(&prologue)?.psk(0, &SECRET)?.local_private_key(&[9; 32])?;
+        let builder = Builder::new(name.parse()?).prologue(&prologue)?.psk(0, &SECRET)?;
+        let builder = builder.local_private_key(&hands.member.private)?;
         if is_tail { builder.build_initiator() } else { builder.build_responder() }
     };
     begin().expect("all that it needs is there")
@@ -104,15 +111,24 @@ pub fn changed(genuine: Vec<u8>, bytes: &mut Bytes<'_>) -> (Vec<u8>, bool) {
     (said, same)
 }
 
-/// A version and a proof: invented, or another's with a few changes, one of which may be none.
-pub fn payload(stolen: &[u8], version: u8, bytes: &mut Bytes<'_>) -> Vec<u8> {
-    let version = if bytes.chance(8) { bytes.byte() } else { version };
-    let proof = match bytes.chance(2) {
-        true => changed(stolen.to_vec(), bytes).0,
-        false => bytes.rest().to_vec(),
-    };
-    // Noise's own bound is far above: nobody is to be stopped from saying too much.
-    let mut said = vec![version];
-    said.extend(proof.into_iter().take(512));
-    said
+/// What a member says of itself: its own proof, for whatever network, key and time it likes; or another's; or an invented
+/// one; and that with a few changes, one of which may be none. And whether it is to be believed.
+pub fn proof(hands: &Hands, bytes: &mut Bytes<'_>) -> (Vec<u8>, bool) {
+    let (network, key) = (bytes.pick(&[NETWORK, NETWORK, NETWORK, NetworkId([4; 8])]), !bytes.chance(4));
+    let expires = if bytes.chance(4) { bytes.number() } else { NOW + 600 * u64::from(bytes.byte()) };
+    // 30 minutes for clocks that differ, and a day that a proof is good for.
+    let holds = network == NETWORK && key && (NOW - 1800..=NOW + 24 * 3600 + 1800).contains(&expires);
+    let key = if key { &hands.member.public } else { &hands.member.private };
+    match bytes.below(4) {
+        // Noise's own bound is far above: nobody is to be stopped from saying too much.
+        0 => (bytes.rest().iter().copied().take(512).collect(), false),
+        1 => (changed(hands.stolen.clone(), bytes).0, false),
+        _ => {
+            let signed = [&b"kith link 1"[..], &network.0, key, &expires.to_le_bytes()].concat();
+            let Signature(one, two) = hands.insider.sign(&signed);
+            let proof = [&hands.insider.id().0[..], &expires.to_le_bytes(), &one, &two].concat();
+            let (proof, same) = changed(proof, bytes);
+            (proof.into_iter().take(512).collect(), holds && same)
+        }
+    }
 }

@@ -10,7 +10,7 @@ use kithd::secure::handshake::{Answer, Head, Tail};
 use kithd::secure::recent::Recent;
 
 use super::bytes::Bytes;
-use super::hands::{Hands, NOW, changed, evil, hands, payload};
+use super::hands::{Hands, NOW, changed, evil, hands, proof};
 
 pub fn run(data: &[u8]) {
     let mut bytes = Bytes::new(data);
@@ -73,7 +73,7 @@ fn foreign(hands: &Hands, bytes: &mut Bytes<'_>) {
     }
 }
 
-/// With the key, but saying of itself what it likes, or showing another's proof.
+/// With the key, saying of itself what it likes.
 fn member(hands: &Hands, bytes: &mut Bytes<'_>) {
     let cipher = bytes.pick(&hands.ciphers());
     let preamble = Preamble::of(cipher as u8, Purpose::Ring);
@@ -81,17 +81,15 @@ fn member(hands: &Hands, bytes: &mut Bytes<'_>) {
     let mut one = vec![0; 1024];
     let said = if bytes.chance(4) { bytes.array::<8>().to_vec() } else { Vec::new() };
     let length = member.write_message(&said, &mut one).expect("it fits");
-    let Some((head, two)) = first(hands, preamble, &one[..length]) else {
-        assert!(!said.is_empty(), "whoever holds the key is answered");
-        return;
-    };
+    let answer = first(hands, preamble, &one[..length]);
+    assert_eq!(answer.is_some(), said.is_empty(), "message 1 is a key and nothing else");
+    let Some((head, two)) = answer else { return };
     member.read_message(&two, &mut [0; 256]).expect("an honest head");
-    // A proof alone, as the tail's message has it.
-    let said = payload(&hands.stolen, 1, bytes).split_off(1);
+    let (said, holds) = proof(hands, bytes);
     let mut three = vec![0; 1024];
     let length = member.write_message(&said, &mut three).expect("it fits");
-    let made = head.third(&three[..length], &hands.mine, NOW.wrapping_add(bytes.number()));
-    assert!(made.is_err(), "{made:?}");
+    let made = head.third(&three[..length], &hands.mine, NOW);
+    assert_eq!(made.is_ok(), holds, "{made:?}");
 }
 
 /// What the head answers, without its length, if it does.

@@ -6,7 +6,7 @@ use kithd::protocol::message::{Purpose, VERSION};
 use kithd::secure::handshake::Tail;
 
 use super::bytes::Bytes;
-use super::hands::{NOW, changed, evil, hands, head_answer, payload};
+use super::hands::{NOW, changed, evil, hands, head_answer, proof};
 
 pub fn run(data: &[u8]) {
     let mut bytes = Bytes::new(data);
@@ -19,19 +19,20 @@ pub fn run(data: &[u8]) {
             0 => (bytes.rest().to_vec(), false),
             // Somebody in between, who changes what an honest head says.
             1 => changed(head_answer(hands, preamble, one), &mut bytes),
-            // A member that says of itself what it likes, or shows another's proof.
+            // A member.
             _ => {
                 let mut member = evil(hands, false, cipher, preamble);
                 member.read_message(one, &mut [0; 256]).expect("the key is the same");
-                let said = payload(&hands.stolen, VERSION, &mut bytes);
+                let version = if bytes.chance(8) { bytes.byte() } else { VERSION };
+                let (proof, holds) = proof(hands, &mut bytes);
+                let said = [&[version][..], &proof].concat();
                 let mut two = vec![0; 1024];
                 let length = member.write_message(&said, &mut two).expect("it fits");
                 two.truncate(length);
-                (two, false)
+                (two, holds && version == VERSION)
             }
         };
-        let now = if genuine { NOW } else { NOW.wrapping_add(bytes.number()) };
-        let made = tail.finish(&two, now);
+        let made = tail.finish(&two, NOW);
         assert_eq!(made.is_ok(), genuine, "{:?}", made.map(|(_, secured)| secured));
     });
 }
