@@ -20,8 +20,9 @@ use rustix::fs::OFlags;
 use crate::protocol::node::Memory;
 use crate::secure::keys::{Identity, IdentityError};
 
-/// The most bytes of `known.json` that are read: 4,096 addresses need a tenth of it.
-const MAX_KNOWN: u64 = 16 * 1024 * 1024;
+/// The most bytes of `known.json` that are read: [`MAX_KEPT`](crate::protocol::node::MAX_KEPT) addresses and as many bans as
+/// `limits.max_bans` can allow need fewer, however long each is. What is longer, this node has not written.
+const MAX_KNOWN: u64 = 32 * 1024 * 1024;
 
 /// An open state directory; its lock goes with it.
 #[derive(Debug)]
@@ -167,6 +168,11 @@ impl std::error::Error for StateError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::address_book::KnownAddress;
+    use crate::protocol::bans::Note;
+    use crate::protocol::node::MAX_KEPT;
+    use crate::protocol::report::BanRow;
+    use crate::protocol::time::rfc3339;
 
     #[test]
     fn a_directory_belongs_to_one_node_at_a_time() {
@@ -175,6 +181,25 @@ mod tests {
         assert!(matches!(StateDir::open(place.path()), Err(StateError::InUse(_))));
         drop(held);
         assert!(StateDir::open(place.path()).is_ok());
+    }
+
+    #[test]
+    fn whatever_a_node_may_keep_is_read_again() {
+        let place = tempfile::tempdir().unwrap();
+        let state = StateDir::open(place.path()).unwrap();
+        let address = format!("{}:65535", "x".repeat(253));
+        let known = KnownAddress { address, node: Some("f".repeat(64)), since: Some(253_402_300_799_999) };
+        let ban = BanRow {
+            id: Some("f".repeat(64)),
+            address: None,
+            label: Some("l".repeat(63)),
+            until: rfc3339(u64::MAX),
+            reason: Some("\u{1f980}".repeat(Note::MAX)),
+        };
+        // As many as `limits.max_bans` can be.
+        let memory = Memory { version: u64::MAX, addresses: vec![known; MAX_KEPT], bans: vec![ban; 16_384] };
+        state.save(&memory).unwrap();
+        assert_eq!(state.load(), (memory, None));
     }
 
     #[test]

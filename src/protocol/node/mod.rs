@@ -36,7 +36,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::address::HostPort;
-use super::address_book::{AddressBook, KnownAddress};
+use super::address_book::AddressBook;
 use super::admission_rate::AdmissionRate;
 use super::bans::Bans;
 use super::bucket::Bucket;
@@ -61,7 +61,7 @@ use super::view::View;
 
 pub use access::NotBanned;
 pub use link::{ClosedPeer, Link, Phase};
-pub use settings::{Memory, Settings};
+pub use settings::{MAX_KEPT, Memory, Settings};
 
 /// Closed peers remembered for `kithd peers --all`, about 200 bytes each.
 const MAX_CLOSED: usize = 256;
@@ -336,18 +336,6 @@ impl Node {
     /// This node's id.
     pub fn id(&self) -> ControllerId {
         self.me
-    }
-
-    /// What to keep over a restart.
-    pub fn memory(&self) -> Memory {
-        let mut addresses = self.book.worth_keeping();
-        for (id, entry) in self.view.up().filter(|(id, _)| **id != self.me) {
-            let address = entry.record().body.address.to_string();
-            if !addresses.iter().any(|kept| kept.address == address) {
-                addresses.push(KnownAddress { address, node: Some(id.hex()), since: None });
-            }
-        }
-        Memory { version: self.version, addresses, bans: self.bans.rows() }
     }
 
     /// Changes whenever [`Node::memory`] has something new that is worth writing.

@@ -1,11 +1,13 @@
 //! What a node is told at its start, and what it remembers for the next one.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Node;
 use crate::protocol::address::HostPort;
 use crate::protocol::address_book::KnownAddress;
 use crate::protocol::bucket::Rate;
@@ -71,6 +73,11 @@ pub struct Settings {
     pub max_bans: usize,
 }
 
+/// Addresses remembered over a restart, at most 450 bytes each: whoever finds none of so many alive is alone for other
+/// reasons. `known.json` stays far below the length at which it is taken for damaged, and no ban is lost to that, however
+/// large the limits are.
+pub const MAX_KEPT: usize = 32_768;
+
 /// What a node remembers over a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
@@ -81,4 +88,27 @@ pub struct Memory {
     /// Who is kept out. Files of an older version have none.
     #[serde(default)]
     pub bans: Vec<BanRow>,
+}
+
+impl Node {
+    /// What to keep over a restart.
+    pub fn memory(&self) -> Memory {
+        let mut addresses = self.book.worth_keeping();
+        if addresses.len() > MAX_KEPT {
+            // Those that have answered for longest: they will again.
+            addresses.sort_by_key(|kept| (Reverse(kept.since.is_some()), kept.since));
+            addresses.truncate(MAX_KEPT);
+        }
+        let mut known: BTreeSet<String> = addresses.iter().map(|kept| kept.address.clone()).collect();
+        for (id, entry) in self.view.up().filter(|(id, _)| **id != self.me) {
+            if addresses.len() == MAX_KEPT {
+                break;
+            }
+            let address = entry.record().body.address.to_string();
+            if known.insert(address.clone()) {
+                addresses.push(KnownAddress { address, node: Some(id.hex()), since: None });
+            }
+        }
+        Memory { version: self.version, addresses, bans: self.bans.rows() }
+    }
 }

@@ -299,3 +299,19 @@ fn versions_end_without_a_panic() {
 
 #[path = "access_tests.rs"]
 mod access;
+
+#[test]
+fn only_so_many_addresses_are_kept_over_a_restart() {
+    let settings = Settings { max_nodes: MAX_KEPT + 9, ..settings(1) };
+    let mut node = Node::new(settings, Box::new(Key(1)), &Memory::default(), 1, NOW);
+    for number in 0..MAX_KEPT as u32 + 8 {
+        let [a, b, c, d] = number.to_be_bytes();
+        let mut id = [9; 32];
+        id[..4].copy_from_slice(&[a, b, c, d]);
+        let somebody = record(ControllerId(id), 1, 1);
+        let address = SocketAddr::from(([10, b, c, d], 7100));
+        let body = RecordBody { address, ..somebody.body.clone() };
+        node.view.merge(VerifiedItem::Record(Record::signed(body, &Key(9))));
+    }
+    assert_eq!(node.memory().addresses.len(), MAX_KEPT);
+}

@@ -2,7 +2,7 @@
 //! writes is read back as the same.
 
 use kithd::protocol::bans::Ban;
-use kithd::protocol::node::{Memory, Node};
+use kithd::protocol::node::{MAX_KEPT, Memory, Node};
 use kithd::protocol::time::{Now, Time};
 
 use super::made::{WALL_MS, id};
@@ -24,6 +24,7 @@ pub fn run(data: &[u8]) {
     for row in node.memory().bans {
         assert_eq!(Ban::from_row(&row).map(|ban| ban.row()), Some(row), "a ban is lost at the next start");
     }
+    assert!(node.memory().addresses.len() <= MAX_KEPT);
     let kept = serde_json::to_vec(&node.memory()).expect("a memory is JSON");
     assert_eq!(serde_json::from_slice::<Memory>(&kept).ok(), Some(node.memory()));
 }

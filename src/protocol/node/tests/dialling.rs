@@ -1,6 +1,7 @@
 //! Whom a node dials, and what others cannot make it dial.
 
 use super::*;
+use crate::protocol::address_book::KnownAddress;
 
 fn dials(actions: &[Action]) -> Vec<SocketAddr> {
     let dials = actions.iter().filter_map(|action| match action {
