@@ -8,7 +8,7 @@ use kithd::protocol::record::VerifiedItem;
 use kithd::protocol::view::{CERTIFICATE, Merged, Standing, View};
 
 use super::bytes::Bytes;
-use super::made::{Maker, vouched};
+use super::made::{Maker, WALL_HOURS, vouched};
 
 /// More than the nodes there are: a full view depends on who came first, and is meant to.
 const ROOM: usize = 64;
@@ -43,6 +43,14 @@ pub fn run(data: &[u8]) {
         let observers: BTreeSet<_> = entry.certificate().iter().map(|witness| witness.body.observer).collect();
         assert!(observers.len() == entry.certificate().len() && observers.len() <= CERTIFICATE);
     }
+
+    // Whoever is gone for long is dropped, in all views alike, and nobody has to agree anew.
+    let hours = WALL_HOURS + u32::from(swaps[0]) % 64;
+    assert_eq!(one.expire(hours), two.expire(hours));
+    let after = essence(&mut one);
+    assert_eq!(after, essence(&mut two));
+    assert_eq!(after.0, before.0, "the digest covers only who is up");
+    assert_eq!(essence(&mut view_of(&everything(&one))), after);
 }
 
 fn view_of(items: &[VerifiedItem]) -> View {
