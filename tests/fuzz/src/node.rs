@@ -191,7 +191,7 @@ impl Trial {
         self.feed(id, input);
     }
 
-    /// A dial succeeds, a handshake does, or a stream ends.
+    /// A dial succeeds, a handshake does, a remote takes nothing any more, or a stream ends.
     fn fate(&mut self, bytes: &mut Bytes<'_>) {
         let Some(id) = self.any_end(bytes) else { return };
         let end = self.ends.get_mut(&id).expect("one of them");
@@ -202,6 +202,7 @@ impl Trial {
                 end.remote = Some(remote);
                 peer_state::Input::Secured(remote, key(remote.0[0]))
             }
+            (false, PeerState::Established { .. }) => peer_state::Input::Stalled(bytes.chance(2)),
             (false, _) => peer_state::Input::Connected,
         };
         self.feed(id, input);

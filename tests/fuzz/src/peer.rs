@@ -79,7 +79,7 @@ impl Trial {
             (8, _) if bytes.chance(4) => Input::Ended(reason(bytes)),
             (9 | 10, _) => {
                 self.advance(bytes);
-                Input::Tick
+                if bytes.chance(8) { Input::Stalled(bytes.chance(2)) } else { Input::Tick }
             }
             (11.., _) => match (self.side, bytes.chance(32)) {
                 (Side::Head, false) | (Side::Tail, true) => {
