@@ -61,6 +61,6 @@ fn every_target_is_known_to_the_fuzzer_and_its_corpus_is_small() {
         let corpus = format!("corpus/{target}");
         let kept = names(&corpus);
         let bytes: u64 = kept.iter().map(|name| folder(&corpus).join(name).metadata().unwrap().len()).sum();
-        assert!(kept.len() <= 150 && bytes <= 256 * 1024, "{corpus}: {} files, {bytes} bytes: merge it", kept.len());
+        assert!(kept.len() <= 100 && bytes <= 200 * 1024, "{corpus}: {} files, {bytes} bytes: merge it", kept.len());
     }
 }
