@@ -41,6 +41,12 @@ pub fn is_expired(issued: u32, now: u32) -> bool {
     now.saturating_sub(issued) > MEMORY_HOURS
 }
 
+/// True for what says that it was issued further ahead than that, which only a clock gone mad or a liar does: nobody would
+/// ever drop it. Both in Unix hours.
+pub fn is_ahead(issued: u32, now: u32) -> bool {
+    issued.saturating_sub(now) > MEMORY_HOURS
+}
+
 /// Eight bytes that stand for the network's name in everything signed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct NetworkId(pub [u8; 8]);

@@ -4,7 +4,7 @@
 //! | news | what becomes of it | what it costs its bearer |
 //! | --- | --- | --- |
 //! | forged, of another network, over its bounds | refused at the door (`secure/door`) | the connection, and a breach |
-//! | issued more than 49 hours ago, and not held | refused, `expired` | one of many such items |
+//! | issued more than 49 hours ago, or ahead | refused, `expired` | one of many such items |
 //! | older than what is held | refused, `stale` | one of many such items |
 //! | the same version, other content | the greater hash stands, `equivocation` | nothing: its author is to blame |
 //!
@@ -16,7 +16,7 @@ use crate::protocol::bucket::Rate;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::peer_state::Command;
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{Record, Verified, VerifiedItem, is_expired};
+use crate::protocol::record::{Record, Verified, VerifiedItem, is_ahead, is_expired};
 use crate::protocol::time::Now;
 
 /// Nodes remembered as having contradicted themselves; more are counted and not named.
@@ -54,6 +54,8 @@ impl Node {
                 return true;
             }
             _ if is_expired(record.body.issued, now.wall_hours()) => Reason::Expired,
+            // Of this node itself it is taken: another process with its identity is to be outdone, not overheard.
+            _ if record.body.id != self.me && is_ahead(record.body.issued, now.wall_hours()) => Reason::Expired,
             _ => return true,
         };
         self.count_dropped(fault);

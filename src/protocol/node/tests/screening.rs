@@ -30,6 +30,20 @@ fn a_record_of_more_than_49_hours_ago_is_not_taken_in() {
     assert_eq!((dropped(&node, Reason::Expired), node.view().iter().count()), (1, 3));
 }
 
+/// Nobody would ever drop it, and with it whoever made it up could fill the view for good.
+#[test]
+fn a_record_of_the_far_future_is_not_taken_in() {
+    let mut node = node(1);
+    let peer = linked(&mut node, at(10));
+    let hours = at(20).wall_hours();
+    for ahead in [hours + 50, u32::MAX] {
+        push(&mut node, at(20), peer, issued(1, ahead));
+    }
+    assert_eq!((dropped(&node, Reason::Expired), node.view().iter().count()), (2, 2));
+    push(&mut node, at(20), peer, issued(1, hours + 49));
+    assert_eq!((dropped(&node, Reason::Expired), node.view().iter().count()), (2, 3));
+}
+
 #[test]
 fn an_old_record_of_a_node_changes_nothing_and_is_counted() {
     let mut node = node(1);
