@@ -203,7 +203,7 @@ fn a_witness_without_its_record_does_no_harm() {
     let stranger = Stranger::new(&network, "accuser");
     let mut line = stranger.dial(&node);
     let ours = NetworkId::of(network.name());
-    for number in 0..50u8 {
+    let accusation = |number: u8| {
         let body = WitnessBody {
             network: ours,
             subject: kithd::protocol::identity::ControllerId([number; 32]).short(),
@@ -212,8 +212,9 @@ fn a_witness_without_its_record_does_no_harm() {
             need: 1,
             observer: stranger.body.id,
         };
-        line.tell(&push(Item::Witness(Witness::signed(body, &stranger).shared())));
-    }
+        Item::Witness(Witness::signed(body, &stranger).shared())
+    };
+    line.tell(&TailMessage::Push(News { items: (0..50).map(accusation).collect(), want: List::new() }));
     line.tell(&heartbeat(1));
     alive(&node, &mut line);
     assert_eq!(node.status()["network_view"]["nodes"], 2);
