@@ -63,7 +63,8 @@ pub struct Node {
     /// keeps its id when it restarts; on one that does not, it is a newcomer each time.
     pub state_dir: PathBuf,
     /// What else the network should know of this node, as keys with values. They travel in its record to every other
-    /// node: each byte is paid once per node, so keep what only few ask for out. Bound: 256 bytes of keys and values.
+    /// node: each byte is paid once per node, so keep what only few ask for out. `kithd tag` changes them until the next
+    /// start, which takes these. Bound: 9 tags, 256 bytes of keys and values.
     pub tags: BTreeMap<String, String>,
     /// The admin socket, if not `admin.sock` in the state directory. A shared place is easier to find, but any place
     /// outside a private directory leans on the socket's own mode alone. Bound: 107 bytes, the system's.

@@ -3,7 +3,6 @@
 //! A word is what would stand after a flag. The file's reader makes words of TOML values, so each check stands here
 //! once. One accessor a key serves both directions; reading goes through a copy, which nobody will ever measure.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +14,7 @@ use serde_json::{Value, json};
 use super::{Config, Listen, Network, duration, size};
 use crate::protocol::address::{self, HostPort};
 use crate::protocol::identity::{self, ControllerId};
+use crate::protocol::tags::{self, Tags};
 
 /// Where in the configuration a value is.
 type At<T> = fn(&mut Config) -> &mut T;
@@ -30,7 +30,7 @@ pub(super) enum Field {
     Addresses(At<Vec<SocketAddr>>),
     Hosts(At<Vec<HostPort>>),
     Ids(At<Vec<ControllerId>>),
-    Tags(At<BTreeMap<String, String>>),
+    Tags(At<Tags>),
     Time(At<Duration>, Duration, Duration),
     Count(At<usize>, usize, usize),
     Size(At<usize>, usize, usize),
@@ -52,9 +52,6 @@ pub(super) enum Shape {
     /// Names with texts.
     Table,
 }
-
-/// The most bytes that all tags' keys and values have together: they are part of a record of at most 512.
-const TAGS_MAX: usize = 256;
 
 /// Why a value was refused.
 #[derive(Debug, PartialEq)]
@@ -252,26 +249,8 @@ fn addresses(words: &[String]) -> Result<Vec<SocketAddr>, Fault> {
     }
 }
 
-fn tags(words: &[String]) -> Result<BTreeMap<String, String>, Fault> {
-    let mut tags = BTreeMap::new();
-    let mut bytes = 0;
-    for (index, word) in words.iter().enumerate() {
-        let fault = |message: String| Err(Fault { word: Some(index), message });
-        let Some((key, value)) = word.split_once('=') else {
-            return fault("must be a key and a value, as in role=web".to_owned());
-        };
-        if [key, value].iter().any(|part| part.is_empty() || !part.bytes().all(|b| matches!(b, b' '..=b'~'))) {
-            return fault("a tag's key and value have at least one character each, all printable ASCII".to_owned());
-        }
-        bytes += key.len() + value.len();
-        if bytes > TAGS_MAX {
-            return fault(format!("all tags' keys and values together have at most {TAGS_MAX} bytes; shorten some"));
-        }
-        if tags.insert(key.to_owned(), value.to_owned()).is_some() {
-            return fault("gives the same tag twice; leave one out".to_owned());
-        }
-    }
-    Ok(tags)
+fn tags(words: &[String]) -> Result<Tags, Fault> {
+    tags::from_words(words).map_err(|tags::Fault { word, message }| Fault { word: Some(word), message })
 }
 
 fn path(word: &str) -> Result<PathBuf, String> {

@@ -39,6 +39,7 @@ pub mod record;
 pub mod refusal_log;
 pub mod report;
 pub mod rng;
+pub mod tags;
 pub mod time;
 pub mod view;
 pub mod wire;

@@ -2,7 +2,8 @@
 //!
 //! A record is a flood through the whole network, so it is published when it has settled, not with every edge that comes
 //! and goes: its heads have been the same for 250 ms and nothing more is under way, or 2 s have passed; and at most once a
-//! second. What cannot wait does not: a refutation, a changed `reachable`, a leave.
+//! second. What cannot wait does not: a refutation, a changed `reachable`, a leave. What a user says (tags) need not settle,
+//! but waits for that second: a script that says something new all the time is no flood.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub struct Publisher {
     differs_since: Option<Time>,
     last: Time,
     at_once: bool,
+    news: bool,
 }
 
 impl Publisher {
@@ -38,12 +40,18 @@ impl Publisher {
             differs_since: None,
             last: Time::ZERO,
             at_once: true,
+            news: false,
         }
     }
 
     /// Something must be said without delay.
     pub fn hurry(&mut self) {
         self.at_once = true;
+    }
+
+    /// There is something to say that needs no settling, and no hurry either.
+    pub fn mention(&mut self) {
+        self.news = true;
     }
 
     /// The heads of this node's overlay edges are these now.
@@ -65,15 +73,18 @@ impl Publisher {
         if self.at_once {
             return Some(Time::ZERO);
         }
-        let patient = self.differs_since? + PATIENCE;
-        let quiet = if settled { self.heads_since + self.stability } else { patient };
-        Some(patient.min(quiet).max(self.last + self.interval))
+        let edges = self.differs_since.map(|since| {
+            let patient = since + PATIENCE;
+            patient.min(if settled { self.heads_since + self.stability } else { patient })
+        });
+        let news = self.news.then_some(Time::ZERO);
+        Some([edges, news].into_iter().flatten().min()?.max(self.last + self.interval))
     }
 
     /// The record with these heads is out.
     pub fn published(&mut self, now: Time) -> BTreeSet<ShortId> {
         self.published.clone_from(&self.heads);
-        self.differs_since = None;
+        (self.differs_since, self.news) = (None, false);
         // What could not wait is outside the limit: the edges that follow do not wait for it either.
         if !std::mem::take(&mut self.at_once) {
             self.last = now;
@@ -124,5 +135,19 @@ mod tests {
         publisher.published(at(5000));
         publisher.observe(heads(&[1]), at(5100));
         assert_eq!(publisher.due(true), Some(at(5350)));
+    }
+
+    #[test]
+    fn what_a_user_says_waits_for_its_second_and_for_nothing_else() {
+        let mut publisher = started();
+        publisher.mention();
+        assert_eq!(publisher.due(false), Some(at(1000)), "the first record was said in a hurry, which counts as none");
+        publisher.published(at(5000));
+        assert_eq!(publisher.due(false), None);
+        publisher.mention();
+        publisher.observe(heads(&[1]), at(5100));
+        assert_eq!(publisher.due(false), Some(at(6000)));
+        publisher.published(at(6000));
+        assert_eq!(publisher.due(false), None, "the edges went with it");
     }
 }

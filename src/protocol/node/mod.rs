@@ -10,6 +10,7 @@
 //!   rounds      records, verdicts, flushes that are due                 the tick of "network discovery"
 //!   screening   news that is outdated or contradicts itself            Push, News
 //!   naming      which node a user means
+//!   tagging     what its user says about this node
 //!   reporting   copies for the user
 //! ```
 //!
@@ -30,6 +31,7 @@ mod rounds;
 mod screening;
 mod settings;
 mod sizes;
+mod tagging;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -56,6 +58,7 @@ use super::reason::Reason;
 use super::record::{Forget, ForgetBody, RENEWAL, Record, RecordState, Signer, Verified, VerifiedItem};
 use super::report::Status;
 use super::rng::Rng;
+use super::tags::Tags;
 use super::time::{Now, Time};
 use super::view::View;
 
@@ -88,6 +91,8 @@ pub enum Input {
     Disconnect(Vec<PeerId>),
     /// The user wants a node that is gone dropped everywhere.
     Forget(ControllerId),
+    /// What this node's user says about it from now on, within the bounds of [`tags`](super::tags).
+    Tags(Tags),
     /// Take leave of the network.
     Leave,
     /// The network keys in force from now on, the one to dial with first.
@@ -287,6 +292,7 @@ impl Node {
                 actions.extend(peers.into_iter().map(|peer| Action::Command(peer, Command::Close(Reason::Local))));
             }
             Input::Forget(id) => self.forget(now, id, actions),
+            Input::Tags(tags) => self.tag(tags),
             Input::Leave => self.leave(now, actions),
             Input::Keys(keys) => self.hold_keys(now, keys),
             Input::CloseAll(reason) => {

@@ -67,6 +67,7 @@ impl Node {
             issued: self.issued,
             state: self.state,
             reachable: self.reachable,
+            tags: self.settings.tags.clone().into_iter().collect(),
             edges: heads.into_iter().collect(),
             ..self.record.body.clone()
         };

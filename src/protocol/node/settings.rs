@@ -1,7 +1,7 @@
 //! What a node is told at its start, and what it remembers for the next one.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::protocol::identity::{ControllerId, Label};
 use crate::protocol::peer_state::PeerTimes;
 use crate::protocol::record::NetworkId;
 use crate::protocol::report::BanRow;
+use crate::protocol::tags::Tags;
 
 /// What a node is told about itself at its start.
 #[derive(Clone, Debug)]
@@ -25,8 +26,8 @@ pub struct Settings {
     pub network: NetworkId,
     /// Where others find it.
     pub advertise: SocketAddr,
-    /// What its owner says about it.
-    pub tags: BTreeMap<String, String>,
+    /// What its owner says about it, until he says something else.
+    pub tags: Tags,
     /// Addresses to dial for ever.
     pub connect: Vec<HostPort>,
     /// The nodes that may be neighbours; none: anybody.

@@ -4,6 +4,7 @@ mod dialling;
 mod places;
 mod rotation;
 mod screening;
+mod tags;
 
 use std::sync::Arc;
 
