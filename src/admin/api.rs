@@ -68,12 +68,31 @@ pub enum Verb {
     Bans,
     /// Who this node is.
     Identity,
+    /// What this node's user says about it, after some changes if there are any.
+    Tag {
+        /// To set, as `role=db`.
+        tags: Vec<String>,
+        /// To remove, by their keys.
+        remove: Vec<String>,
+    },
 }
 
 impl Verb {
     /// What a client may ask for, as it is written.
-    pub const NAMES: [&str; 11] =
-        ["status", "peers", "network", "connect", "disconnect", "ban", "unban", "bans", "leave", "forget", "identity"];
+    pub const NAMES: [&str; 12] = [
+        "status",
+        "peers",
+        "network",
+        "connect",
+        "disconnect",
+        "ban",
+        "unban",
+        "bans",
+        "leave",
+        "forget",
+        "identity",
+        "tag",
+    ];
 
     /// Understands one line. Whatever is not exactly a call gets an error that says what would have been one.
     pub fn parse(line: &str) -> Result<Self, AdminError> {
@@ -98,6 +117,7 @@ impl Verb {
             "leave" => Self::Leave,
             "forget" => Self::Forget { node: args.text("node")? },
             "identity" => Self::Identity,
+            "tag" => Self::Tag { tags: args.texts("tags")?, remove: args.texts("remove")? },
             other => {
                 let (other, known) = (shown(other), Self::NAMES.join(", "));
                 return Err(AdminError::usage(format!("no verb is called {other:?}: there are {known}")));
@@ -221,6 +241,19 @@ impl Args<'_> {
         }
     }
 
+    fn texts(&mut self, name: &'static str) -> Result<Vec<String>, AdminError> {
+        let given = match self.take(name) {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::Array(given)) => given,
+            Some(_) => return Err(self.wrong(name, "a list of strings")),
+        };
+        let texts = given.into_iter().map(|one| match one {
+            Value::String(text) => Ok(text),
+            _ => Err(self.wrong(name, "a list of strings")),
+        });
+        texts.collect()
+    }
+
     fn end(self) -> Result<(), AdminError> {
         let Some(stray) = self.given.keys().next() else { return Ok(()) };
         let known = if self.known.is_empty() { "it takes none".to_owned() } else { self.known.join(", ") };
@@ -275,6 +308,8 @@ mod tests {
             Verb::Leave,
             Verb::Forget { node: text() },
             Verb::Identity,
+            Verb::Tag { tags: Vec::new(), remove: Vec::new() },
+            Verb::Tag { tags: vec![text()], remove: vec![text(), text()] },
         ];
         for verb in verbs {
             assert_eq!(Verb::parse(&serde_json::to_string(&verb).unwrap()), Ok(verb));
@@ -287,7 +322,7 @@ mod tests {
     fn refusals_name_what_is_known() {
         assert_eq!(
             refusal(r#"{"verb": "pears"}"#),
-            "no verb is called \"pears\": there are status, peers, network, connect, disconnect, ban, unban, bans, leave, forget, identity"
+            "no verb is called \"pears\": there are status, peers, network, connect, disconnect, ban, unban, bans, leave, forget, identity, tag"
         );
         assert_eq!(refusal(r#"{"verb":"peers","args":{"al":true}}"#), "peers has no argument \"al\": all");
         assert_eq!(refusal(r#"{"verb":"leave","args":{"now":1}}"#), "leave has no argument \"now\": it takes none");
@@ -295,6 +330,10 @@ mod tests {
         assert_eq!(
             refusal(r#"{"verb":"ban","args":{"target":"a","for":60}}"#),
             "ban: the argument \"for\" is a string"
+        );
+        assert_eq!(
+            refusal(r#"{"verb":"tag","args":{"tags":"a=b"}}"#),
+            "tag: the argument \"tags\" is a list of strings"
         );
         assert_eq!(
             refusal(r#"{"verb":"connect"}"#),

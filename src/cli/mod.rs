@@ -29,6 +29,7 @@ pub mod run;
 pub mod simulate;
 pub mod status;
 pub mod table;
+pub mod tag;
 pub mod terminal;
 
 /// Exit code of a usage or configuration error.
@@ -55,6 +56,7 @@ const VERBS: &[Verb] = &[
     (ban::bans_command, ban::run_bans),
     (leave::command, leave::run),
     (forget::command, forget::run),
+    (tag::command, tag::run),
     (identity::command, identity::run),
     (keygen::command, keygen::run),
     (demo::command, demo::run),

@@ -100,7 +100,10 @@ fn about(node: &NodeRow, teller: &str, names: &Names) -> String {
         };
         words.push(format!("missed by {}{more}", named.join(", ")));
     }
-    words.extend(node.tags.iter().map(|(key, value)| format!("{key}={value}")));
+    let tags: Vec<String> = node.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if !tags.is_empty() {
+        words.push(tags.join(" "));
+    }
     words.join("; ")
 }
 

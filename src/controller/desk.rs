@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::access::{self, AccessError};
 use super::monitor_status;
 use super::registry::{End, IdleCall, Registry, StatusCall};
+use super::tagging;
 use crate::admin::api::{AdminError, Answer, Verb};
 use crate::admin::desk::{Desk, Reply};
 use crate::config::duration;
@@ -13,7 +14,7 @@ use crate::protocol::address::HostPort;
 use crate::protocol::bans::Ban;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::node::{Input, Node, Outcome};
-use crate::protocol::report::{ConnectReport, DisconnectReport, IdentityReport, SCHEMA, Status};
+use crate::protocol::report::{ConnectReport, DisconnectReport, IdentityReport, SCHEMA, Status, TagsReport};
 
 /// The node's desk.
 pub struct NodeDesk {
@@ -126,6 +127,13 @@ impl Desk for NodeDesk {
             Verb::Unban { target } => self.unban(&target, reply),
             Verb::Bans => reply.answer(Answer::ok(&access::bans(&self.registry))),
             Verb::Identity => reply.answer(self.identity(Some(monitor_status::keys(&self.registry)))),
+            Verb::Tag { tags, remove } => reply.answer(match tagging::tag(&self.registry, &tags, &remove) {
+                Ok(tags) => {
+                    let id = self.registry.read(|node, _| node.id().hex());
+                    Answer::ok(&TagsReport { schema: SCHEMA, id, label: self.label.clone(), tags })
+                }
+                Err(why) => Answer::Error(AdminError::usage(format!("tag: {why}"))),
+            }),
             Verb::Leave => {
                 reply.answer(self.identity(None));
                 let _ = self.registry.lines().end.try_send(End::Wanted);

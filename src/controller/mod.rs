@@ -24,6 +24,7 @@ mod reload;
 mod resolver;
 mod start_error;
 pub mod state_dir;
+mod tagging;
 pub mod threads;
 
 pub use access::AccessError;

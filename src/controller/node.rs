@@ -16,7 +16,7 @@ use super::registry::{Call, End, IdleCall, Lines, Registry, StatusCall};
 use super::reload::{self, Reloaded};
 use super::start_error::StartError;
 use super::state_dir::StateDir;
-use super::{listen, main_loop, monitor_idle, network_discovery, resolver, threads};
+use super::{listen, main_loop, monitor_idle, network_discovery, resolver, tagging, threads};
 use crate::admin::server::AdminServer;
 use crate::admin::socket::prepare_directory;
 use crate::clock::Clock;
@@ -33,6 +33,7 @@ use crate::protocol::record::{NetworkId, Signer};
 use crate::protocol::report::{
     BanReport, BansReport, IdentityReport, NetworkReport, PeersReport, Report, SCHEMA, UnbanReport,
 };
+use crate::protocol::tags::Tags;
 use crate::reactor::{Acceptor, PollWaker, Reactor, ReactorSettings};
 use crate::secure::credentials::Credentials;
 use crate::secure::door::Door;
@@ -233,7 +234,16 @@ impl Node {
         access::bans(&self.registry)
     }
 
-    /// Takes over what can change while it runs (`network.allow`, `network.connect`, the keys in `network.key_file`, which is
+    /// Sets some of this node's tags, in words such as `role=db`, and removes others by their keys; gives back what they
+    /// are then. None of both: what they are. The next start takes those of its configuration.
+    ///
+    /// # Errors
+    /// One line with the cure; nothing has changed then.
+    pub fn tag(&self, set: &[String], remove: &[String]) -> Result<Tags, String> {
+        tagging::tag(&self.registry, set, remove)
+    }
+
+    /// Takes over what can change while it runs (`network.allow`, `network.connect`, `node.tags`, the keys in `network.key_file`, which is
     /// read anew in any case), and says what cannot. Edges with nodes that are allowed no more are closed; those made with
     /// an older key are made anew.
     ///

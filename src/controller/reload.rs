@@ -42,6 +42,12 @@ pub fn reload(registry: &Registry, running: &mut Config, wanted: &Config) -> Res
                 registry.think(|node, now, _| node.configure(now, &addresses));
                 running.network.connect = addresses;
             }
+            "node.tags" => {
+                // What was said with `kithd tag` meanwhile goes: the file was changed later.
+                let tags = wanted.node.tags.clone();
+                registry.handle(Input::Tags(tags.clone()));
+                running.node.tags = tags;
+            }
             _ => {
                 reloaded.needs_restart.push(key.name);
                 continue;

@@ -389,3 +389,16 @@ pub struct IdentityReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<Vec<String>>,
 }
+
+/// `kithd tag`: what this node's user says about it now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TagsReport {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The node's id.
+    pub id: String,
+    /// Its label.
+    pub label: String,
+    /// By their keys.
+    pub tags: BTreeMap<String, String>,
+}

@@ -17,7 +17,7 @@ pub type Tags = BTreeMap<String, String>;
 pub struct Fault {
     /// Which word is to blame.
     pub word: usize,
-    /// What it must be; stands well behind the word.
+    /// What it must be; stands well behind the word and a colon.
     pub message: String,
 }
 
@@ -48,7 +48,7 @@ pub fn changed(tags: &Tags, set: &[String], remove: &[String]) -> Result<Tags, S
         let text = set.get(word).map_or("", String::as_str);
         match text.strip_suffix('=') {
             Some(key) => format!("{text:?} has no value: to take the tag away give --remove {key}"),
-            None => format!("{text:?} {message}"),
+            None => format!("{text:?}: {message}"),
         }
     })?;
     if let Some(key) = remove.iter().find(|key| given.contains_key(*key)) {
@@ -65,7 +65,7 @@ pub fn changed(tags: &Tags, set: &[String], remove: &[String]) -> Result<Tags, S
 fn pair(word: &str) -> Result<(&str, &str), String> {
     let (key, value) = word.split_once('=').ok_or("must be a key and a value, as in role=web")?;
     if [key, value].iter().any(|part| part.is_empty() || !part.bytes().all(|b| matches!(b, b' '..=b'~'))) {
-        let what = "is no tag: its key and value have at least one character each, all printable ASCII";
+        let what = "a tag's key and value have at least one character each, all printable ASCII";
         return Err(what.to_owned());
     }
     Ok((key, value))

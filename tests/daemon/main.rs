@@ -31,5 +31,6 @@ mod silence;
 mod start;
 mod state_files;
 mod status;
+mod tags;
 mod threads;
 mod verbs;
