@@ -323,7 +323,14 @@ fn the_verb_tells_the_same_twice_and_ends_with_what_came_of_it() {
     let (code, told) = simulate(&story);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("\"ok\": true"), "{told}");
-    assert_eq!(simulate(&story).1, told);
+    // All but what it took of this machine.
+    let virtually = |told: &str| {
+        let mut told: serde_json::Value = serde_json::from_str(told).expect("JSON");
+        assert!(told["machine"]["seconds"].is_number());
+        told["machine"].take();
+        told
+    };
+    assert_eq!(virtually(&simulate(&story).1), virtually(&told));
     assert_eq!(simulate(&["--nodes", "5", "--duration", "10ms"]).0, Some(1));
     assert_eq!(simulate(&["--crash", "half"]).0, Some(2));
 }

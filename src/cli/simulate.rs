@@ -1,97 +1,111 @@
 //! `kithd simulate`: the protocol's own code in virtual time, as a network of any size on this machine alone.
 
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use serde_json::json;
 
 use super::client_args::FORMATS;
-use super::table::{Align, Cell, Table, size};
 use crate::config::duration;
-use crate::protocol::report::SCHEMA;
-use crate::simulator::{Outcome, Scenario};
+use crate::simulator::{Conditions, Part, Scenario, Trouble};
 
-/// The largest network: at this size the start alone takes minutes of real time.
-const MAX_NODES: i64 = 1024;
+mod tell;
+
+/// The largest network: as many as a view holds with its defaults.
+const MAX_NODES: i64 = 16_384;
+/// Of any network.
+const ANY: &str = "0%";
 
 /// The verb's arguments.
 pub fn command() -> Command {
     let value = |name: &'static str, kind| Arg::new(name).long(name).value_name(kind);
-    let share = |name| value(name, "SHARE").value_parser(percent).default_value("0%");
+    let share = |name| value(name, "SHARE").value_parser(percent).default_value(ANY);
+    let part = |name| value(name, "PART").value_parser(part);
+    let span = |name, usual| value(name, "DURATION").value_parser(duration::parse).default_value(usual);
+    let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     let nodes = value("nodes", "COUNT").value_parser(value_parser!(u16).range(1..=MAX_NODES)).default_value("16");
-    let seed = value("seed", "NUMBER").value_parser(value_parser!(u64)).default_value("1");
-    let duration = value("duration", "DURATION").value_parser(duration::parse).default_value("60s");
-    let partition = Arg::new("partition").long("partition").action(ArgAction::SetTrue);
+    let cost = value("signature-cost", "DURATION").value_parser(brief).default_value("50us");
+    let number = |name, usual| value(name, "NUMBER").value_parser(value_parser!(u64)).default_value(usual);
+    let latency = value("latency", "RANGE").value_parser(latency).default_value("1ms..100ms");
+    let partition = value("partition", "SHARE").value_parser(percent).num_args(0..=1).default_missing_value("50%");
+    let idle = value("idle", "DURATION").value_parser(duration::parse);
+    let all_but = value("all-but", "COUNT").value_parser(value_parser!(u16).range(1..));
     let format = value("format", "FORM").value_parser(FORMATS).default_value(FORMATS[0]);
     Command::new("simulate")
         .about("Run the protocol's own code in virtual time: how fast a network agrees, and what that costs")
         .args([
-            nodes.help("How many nodes, 1 to 1024, all of which know the first one's address"),
-            seed.help("Decides all that chance decides: the same seed, the same run"),
-            share("crash").help("Then this share of them vanishes without a word"),
+            nodes.help("How many nodes, 1 to 16384, all of which know the first one's address"),
+            number("seed", "1").help("Decides all that chance decides: the same seed, the same run"),
+            number("seeds", "1").help("Run so many seeds, from --seed on, and give the median and the range of each figure"),
+            latency.help("One way, between the hosts of a pair, which keeps it"),
             share("loss").help("This share of all packets is lost, and sent again later"),
-            partition.help("Then the network is cut in two halves, and healed"),
-            duration.help("How long each step may take, in virtual time, before it has failed"),
+            share("broken").help("This share of all connections breaks each second"),
+            span("skew", "2s").help("How far wall clocks are off, at most"),
+            cost.help("What checking a signature costs a process; 0s: nothing"),
+            idle.help("Then nothing happens for so long: what is sent all the same is measured"),
+            flag("change").help("Then one node has something new to say of itself"),
+            part("leave").help("Then so many nodes, or this share, take their leave"),
+            part("restart").help("Then so many are killed, lose what they knew, and are back"),
+            part("kill").help("Then so many processes are killed, and their systems say so"),
+            part("crash").help("Then so many vanish without a word"),
+            all_but.help("Then all but so many vanish"),
+            partition.help("Then the network is cut in two, this share on one side, half if none is given, and healed"),
+            span("duration", "60s").help("How long each step may take, in virtual time, before it has failed"),
             format.help("How to print"),
         ])
-        .after_help("Ends with 1 if a step failed, or if a node claimed or was called what is not true.")
+        .after_help(
+            "PART is a number of nodes, as in 1, or a share of those that live, as in 30%. What is asked for happens in the \
+             order in which it is listed here. Ends with 1 if a step failed, or if a node claimed or was called what is not \
+             true.",
+        )
 }
 
 /// Simulates and prints.
 pub fn run(matches: &ArgMatches) -> ExitCode {
-    let share = |name| matches.get_one(name).copied().unwrap_or(0.0);
-    let scenario = Scenario {
-        seed: matches.get_one("seed").copied().unwrap_or(1),
-        nodes: matches.get_one("nodes").map_or(16, |nodes: &u16| usize::from(*nodes)),
-        crash: share("crash"),
-        loss: share("loss"),
-        partition: matches.get_flag("partition"),
-        duration: matches.get_one("duration").copied().unwrap_or(Duration::from_secs(60)),
-    };
-    let outcome = scenario.run();
+    let number = |name| matches.get_one(name).copied().unwrap_or(1u64);
+    let runs: Vec<tell::Run> =
+        (0..number("seeds").max(1)).map(|more| tell::Run::of(&scenario(matches, number("seed") + more))).collect();
     let is_json = matches.get_one::<String>("format").is_some_and(|format| format == "json");
-    let printed = super::print(&if is_json { as_json(&scenario, &outcome) } else { as_table(&scenario, &outcome) });
-    if printed == ExitCode::SUCCESS && !outcome.is_good() { ExitCode::FAILURE } else { printed }
+    let printed = super::print(&if is_json { tell::as_json(&runs) } else { tell::as_table(&runs) });
+    if printed == ExitCode::SUCCESS && !runs.iter().all(tell::Run::is_good) { ExitCode::FAILURE } else { printed }
 }
 
-fn as_table(scenario: &Scenario, outcome: &Outcome) -> String {
-    let mut steps = Table::new(&[("STEP", Align::Left), ("TOOK", Align::Right)]);
-    for (step, took) in &outcome.steps {
-        let took = took.map_or("never".to_owned(), |took| format!("{:.2} s", took.as_secs_f64()));
-        steps.row([Cell::from(step), Cell::from(took)]);
+fn scenario(matches: &ArgMatches, seed: u64) -> Scenario {
+    let share = |name| matches.get_one(name).copied().unwrap_or(0.0);
+    let span = |name| matches.get_one::<Duration>(name).copied();
+    let usual = Conditions::new(seed);
+    let conditions = Conditions {
+        latency: matches.get_one("latency").cloned().unwrap_or(usual.latency),
+        loss: share("loss"),
+        broken: share("broken"),
+        skew: span("skew").unwrap_or(usual.skew),
+        signature_cost: span("signature-cost").unwrap_or_default(),
+        ..usual
+    };
+    Scenario {
+        nodes: matches.get_one("nodes").map_or(16, |nodes: &u16| usize::from(*nodes)),
+        conditions,
+        troubles: troubles(matches),
+        patience: span("duration").unwrap_or(Duration::from_secs(60)),
     }
-    let (agreeing, live) = outcome.agreeing;
-    let findings = &outcome.findings;
-    let mut text = steps.draw(false);
-    text += &format!(
-        "\n{agreeing} of {live} live nodes show that all agree; {} claims compared with the truth, {} false\n",
-        findings.claims,
-        findings.false_claims.len()
-    );
-    text += &format!("{} times a live node was called down\n", findings.false_downs.len());
-    text += &format!("{} sent per node, in {:.0} s\n", size(outcome.bytes_per_node), outcome.elapsed.as_secs_f64());
-    text += &format!("seed {}, state {}\n", scenario.seed, &outcome.state_hash.hex()[..8]);
-    text
 }
 
-fn as_json(scenario: &Scenario, outcome: &Outcome) -> String {
-    let step = |(name, took): &(&'static str, Option<Duration>)| json!({ "step": name, "took_seconds": took.map(|took| took.as_secs_f64()) });
-    let report = json!({
-        "schema": SCHEMA,
-        "seed": scenario.seed,
-        "nodes": scenario.nodes,
-        "steps": outcome.steps.iter().map(step).collect::<Vec<_>>(),
-        "agreement": { "agreeing": outcome.agreeing.0, "live": outcome.agreeing.1 },
-        "claims": outcome.findings.claims,
-        "false_claims": outcome.findings.false_claims,
-        "false_downs": outcome.findings.false_downs,
-        "bytes_per_node": outcome.bytes_per_node,
-        "elapsed_seconds": outcome.elapsed.as_secs_f64(),
-        "state_hash": outcome.state_hash.hex(),
-        "ok": outcome.is_good(),
-    });
-    format!("{report:#}\n")
+fn troubles(matches: &ArgMatches) -> Vec<Trouble> {
+    let part = |name| matches.get_one::<Part>(name).copied().filter(|part| !part.is_nobody());
+    let all_but = matches.get_one("all-but").map(|left: &u16| Part::AllBut(usize::from(*left)));
+    let aside = matches.get_one("partition").copied().filter(|share| *share > 0.0).map(Part::Share);
+    let troubles = [
+        matches.get_one("idle").copied().map(Trouble::Idle),
+        matches.get_flag("change").then_some(Trouble::Change),
+        part("leave").map(Trouble::Leave),
+        part("restart").map(Trouble::Restart),
+        part("kill").map(Trouble::Kill),
+        part("crash").map(Trouble::Crash),
+        all_but.map(Trouble::Crash),
+        aside.map(Trouble::Partition),
+    ];
+    troubles.into_iter().flatten().collect()
 }
 
 /// A share as `30%`, below all.
@@ -101,6 +115,32 @@ fn percent(text: &str) -> Result<f64, String> {
         Some(number) => Ok(number / 100.0),
         None => Err("must be a share from 0% to below 100%, as in 30%".to_owned()),
     }
+}
+
+/// A share as `30%`, or a number.
+fn part(text: &str) -> Result<Part, String> {
+    match text.parse() {
+        Ok(count) => Ok(Part::Count(count)),
+        Err(_) => percent(text).map(Part::Share).map_err(|why| format!("must be a number of nodes, as in 1, or {why}")),
+    }
+}
+
+/// A duration, which may be given in microseconds too.
+fn brief(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix("us").map(str::parse) {
+        Some(Ok(number)) => Ok(Duration::from_micros(number)),
+        _ => duration::parse(text).map_err(|why| format!("{why}, or microseconds, as in 50us")),
+    }
+}
+
+/// A range as `1ms..100ms`.
+fn latency(text: &str) -> Result<RangeInclusive<Duration>, String> {
+    let ends = text.split_once("..").ok_or("must be a range, as in 1ms..100ms")?;
+    let (least, most) = (duration::parse(ends.0)?, duration::parse(ends.1)?);
+    if least > most {
+        return Err("must begin with the smaller duration, as in 1ms..100ms".to_owned());
+    }
+    Ok(least..=most)
 }
 
 #[cfg(test)]
@@ -113,6 +153,23 @@ mod tests {
         assert_eq!(percent("0.5%"), Ok(0.005));
         for text in ["30", "100%", "-1%", "NaN%", "%", ""] {
             assert!(percent(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn parts_are_shares_or_numbers() {
+        assert_eq!(part("30%"), Ok(Part::Share(0.3)));
+        assert_eq!(part("3"), Ok(Part::Count(3)));
+        assert!(part("half").is_err());
+    }
+
+    #[test]
+    fn latencies_are_ranges() {
+        let ms = Duration::from_millis;
+        assert_eq!(latency("1ms..100ms"), Ok(ms(1)..=ms(100)));
+        assert_eq!(latency("5ms..5ms"), Ok(ms(5)..=ms(5)));
+        for text in ["", "5ms", "9ms..1ms", "..", "1..2"] {
+            assert!(latency(text).is_err(), "{text:?}");
         }
     }
 }

@@ -3,15 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::world::{Host, World};
+use super::world::{AFTERMATH, Host, Sent, World};
 use crate::protocol::hash::{Hash, hash_parts};
 use crate::protocol::identity::{ControllerId, ShortId};
-use crate::protocol::message::Purpose;
-use crate::protocol::node::{Node, Notice, Phase};
+use crate::protocol::node::{Node, Notice};
 use crate::protocol::record::WitnessBody;
-use crate::protocol::report::{Direction, Status};
+use crate::protocol::report::Status;
 use crate::protocol::time::Time;
-use crate::protocol::view::Standing;
+
+/// What is known of how far a node must be shown to agree before all do.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Showing {
+    digest: Option<Hash>,
+    all_within: Option<usize>,
+    not_within: Option<usize>,
+}
 
 /// What was found while the world ran.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +28,8 @@ pub struct Findings {
     pub false_claims: Vec<String>,
     /// Times a node heard that a live, reachable one was down.
     pub false_downs: Vec<String>,
+    /// Times a node held for down one that lives, and from which it was never split: while a split lasts and when it heals.
+    pub own_side_downs: u64,
     /// Accusations of live, reachable nodes, by whom and of whom: each may be refuted, and then does no harm.
     pub false_accusations: BTreeMap<(Host, Host), u64>,
     seen: BTreeSet<(ControllerId, ShortId, [u8; 8])>,
@@ -49,49 +57,54 @@ impl World {
         self.live().filter(|at| *at != of).all(|at| self.status(of, at) == Some(status))
     }
 
-    /// The first thing that keeps the network from full agreement, on each side of a partition by itself: all live nodes
-    /// hold one digest, hold exactly the live nodes for up, and none has an edge that it has not published.
-    pub fn disagreement(&self) -> Option<String> {
-        let mut sides: BTreeMap<usize, Vec<Host>> = BTreeMap::new();
-        for host in self.live() {
-            sides.entry(self.links.side(host)).or_default().push(host);
-        }
-        sides.values().find_map(|hosts| self.disagreement_among(hosts))
-    }
-
-    /// True in full agreement.
-    pub fn agrees(&self) -> bool {
-        self.disagreement().is_none()
-    }
-
     /// True if every live node says that all agree.
     pub fn all_claim_unanimity(&self) -> bool {
-        self.live().all(|host| self.node(host).is_some_and(|node| node.agreement(self.now_at(host)).is_unanimous()))
+        self.live().all(|host| self.claims_unanimity(host).is_some())
     }
 
-    /// Lets time pass until there has been full agreement for two seconds; when it began, from now.
-    pub fn run_until_agreed(&mut self, limit: Duration) -> Option<Duration> {
-        const HOLDS: Duration = Duration::from_secs(2);
-        let start = self.now;
-        let mut since = None;
-        self.run_until(limit + HOLDS, |world| {
-            since = since.filter(|_| world.agrees()).or_else(|| world.agrees().then_some(world.now));
-            since.is_some_and(|since| world.now.since(since) >= HOLDS)
-        })?;
-        since.map(|since| since.since(start))
+    /// Within how long all held its digest, if this host's node says that all do.
+    pub(super) fn claims_unanimity(&self, host: Host) -> Option<Duration> {
+        let now = self.now_at(host);
+        let node = self.node(host)?;
+        let ages = node.claim(now).ages;
+        let showing = &self.machine(host).showing;
+        let mut known = showing.get();
+        if known.digest != Some(node.digest()) {
+            known = Showing { digest: Some(node.digest()), all_within: None, not_within: None };
+        }
+        if known.all_within.is_none() && known.not_within.is_none_or(|radius| radius < ages.len()) {
+            // How far its graph reaches follows from the digest, and the node counts it anew each time it is asked.
+            let shown = node.agreement(now);
+            known.all_within = shown.is_unanimous().then_some(shown.radius);
+            known.not_within = Some(ages.len());
+            showing.set(known);
+        }
+        match known.all_within? {
+            0 => Some(Duration::ZERO),
+            radius => ages.get(radius - 1).copied(),
+        }
     }
 
     /// Bytes sent by all nodes so far, with the headers of their packets.
     pub fn bytes(&self) -> u64 {
-        self.machines.iter().map(|machine| machine.bytes).sum()
+        self.sent().bytes
+    }
+
+    /// All that was sent so far, by all.
+    pub fn sent(&self) -> Sent {
+        self.machines.iter().map(|machine| machine.sent).fold(Sent::default(), |all, one| Sent {
+            packets: all.packets + one.packets,
+            bytes: all.bytes + one.bytes,
+            acks: all.acks + one.acks,
+        })
     }
 
     /// A hash of all there is to know of the world's state: equal runs have equal ones.
     pub fn state_hash(&self) -> Hash {
         let mut told = Vec::new();
         for machine in &self.machines {
-            told.extend(machine.bytes.to_le_bytes());
-            told.extend(machine.packets.to_le_bytes());
+            told.extend(machine.sent.bytes.to_le_bytes());
+            told.extend(machine.sent.packets.to_le_bytes());
             let Some(process) = &machine.process else { continue };
             told.extend(process.node().digest().0);
             for (id, entry) in process.node().view().iter() {
@@ -103,49 +116,40 @@ impl World {
         hash_parts(b"simulated world", &[&self.now.0.to_le_bytes(), &told])
     }
 
-    fn disagreement_among(&self, hosts: &[Host]) -> Option<String> {
-        let live: BTreeSet<ControllerId> = hosts.iter().map(|host| self.id(*host)).collect();
-        let digest = |host: &Host| self.node(*host).map(Node::digest);
-        hosts.iter().find_map(|host| {
-            let node = self.node(*host)?;
-            if digest(host) != digest(hosts.first()?) {
-                return Some(format!("{host:?} and {:?} hold different digests", hosts[0]));
-            }
-            let up: BTreeSet<ControllerId> = node.view().up().map(|(id, _)| *id).collect();
-            if let Some(odd) = up.symmetric_difference(&live).next() {
-                let told = if live.contains(odd) { "live" } else { "gone" };
-                return Some(format!("{host:?} does not know that {:?} is {told}", self.hosts.get(odd)));
-            }
-            (published(node) != edges(node)).then(|| format!("{host:?} has an edge that it has not published"))
-        })
-    }
-
     /// Compares what nodes claim now with what all held: a claim of age a says that each node of the claimer's view held
     /// the digest at some moment of the last a.
     pub(super) fn check_claims(&mut self) {
+        // A digest fixes who is meant: when each of these held it last is looked up once for all claimers.
+        let mut oldest: BTreeMap<Hash, (Time, Option<Host>)> = BTreeMap::new();
         for host in self.hosts() {
-            let now = self.now_at(host);
+            let Some(age) = self.claims_unanimity(host) else { continue };
             let Some(node) = self.node(host) else { continue };
-            let shown = node.agreement(now);
-            if !shown.is_unanimous() {
-                continue;
-            }
             let digest = node.digest();
-            let from = Time(self.now.0.saturating_sub(shown.age.as_micros() as u64));
-            let held = |id: &ControllerId| self.hosts.get(id).is_some_and(|member| self.held(*member, digest, from));
-            let liar = node.view().up().map(|(id, _)| id).find(|id| !held(id));
-            let wrong = liar.map(|id| {
-                let member = self.hosts.get(id);
-                format!("{:?}: {host:?} claims {digest:?} within {:?}, {member:?} had it not", self.now, shown.age)
-            });
+            let (held, member) = *oldest.entry(digest).or_insert_with(|| self.oldest_holder(node));
+            let from = Time(self.now.0.saturating_sub(age.as_micros() as u64));
             self.findings.claims += 1;
-            self.findings.false_claims.extend(wrong);
+            if held < from {
+                let wrong = format!("{:?}: {host:?} claims {digest:?} within {age:?}, {member:?} had it not", self.now);
+                self.findings.false_claims.push(wrong);
+            }
         }
+    }
+
+    /// Of all that a node holds for up, the one that held its digest last the longest ago; [`Time::ZERO`] for never.
+    fn oldest_holder(&self, claimer: &Node) -> (Time, Option<Host>) {
+        let digest = claimer.digest();
+        let held = claimer.view().up().map(|(id, _)| {
+            let member = self.hosts.get(id).copied();
+            let held = member.and_then(|member| self.machine(member).history.last_held(digest, self.now));
+            (held.unwrap_or_default(), member)
+        });
+        held.min().unwrap_or((self.now, None))
     }
 
     /// A node told its user of a change.
     pub(super) fn note(&mut self, at: Host, notice: &Notice) {
         let Notice::Status { id, status: Status::Down, .. } = notice else { return };
+        self.findings.own_side_downs += u64::from(self.was_never_split(at, id));
         if let Some(subject) = self.well(id) {
             let wrong = format!("{:?}: {at:?} holds {subject:?} for down", self.now);
             self.findings.false_downs.push(wrong);
@@ -164,36 +168,17 @@ impl World {
         }
     }
 
+    /// True for a live node on the same side, during a split and until it is forgotten.
+    fn was_never_split(&self, at: Host, id: &ControllerId) -> bool {
+        let Some(subject) = self.hosts.get(id).copied() else { return false };
+        let lives = self.node(subject).is_some() && self.machine(subject).alive_since + AFTERMATH <= self.now;
+        lives && self.links.last_split(at) == self.links.last_split(subject)
+    }
+
     /// The node's host, if nothing has been wrong with it for a while.
     fn well(&self, id: &ControllerId) -> Option<Host> {
         let host = *self.hosts.get(id)?;
         self.node(host)?;
         (self.machine(host).undisturbed <= self.now).then_some(host)
     }
-
-    fn held(&self, host: Host, digest: Hash, from: Time) -> bool {
-        let mut until = Time(u64::MAX);
-        for (since, held) in self.machine(host).digests.iter().rev() {
-            if until < from {
-                return false;
-            }
-            if *held == digest {
-                return true;
-            }
-            until = *since;
-        }
-        false
-    }
-}
-
-fn published(node: &Node) -> BTreeSet<ShortId> {
-    let record = node.view().get(&node.id()).filter(|entry| entry.standing() == Standing::Up);
-    record.map(|entry| entry.record().body.edges.iter().copied().collect()).unwrap_or_default()
-}
-
-fn edges(node: &Node) -> BTreeSet<ShortId> {
-    let edges = node.links().filter(|(_, link)| {
-        link.phase == Phase::Established && link.direction == Direction::Outgoing && link.purpose != Purpose::Probe
-    });
-    edges.filter_map(|(_, link)| Some(link.node?.short())).collect()
 }

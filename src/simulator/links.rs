@@ -22,6 +22,7 @@ pub(super) struct Links {
     loss: f64,
     rng: Rng,
     sides: BTreeMap<Host, usize>,
+    last_sides: BTreeMap<Host, usize>,
     cuts: BTreeSet<(Host, Host)>,
 }
 
@@ -51,7 +52,7 @@ pub(super) enum Fate {
 impl Links {
     pub(super) fn new(seed: u64, latency: RangeInclusive<Duration>, loss: f64) -> Self {
         let rng = Rng::new(seed ^ 0x11_4e4b5);
-        Self { seed, latency, loss, rng, sides: BTreeMap::new(), cuts: BTreeSet::new() }
+        Self { seed, latency, loss, rng, sides: BTreeMap::new(), last_sides: BTreeMap::new(), cuts: BTreeSet::new() }
     }
 
     /// One way, always the same for a pair.
@@ -78,6 +79,12 @@ impl Links {
 
     pub(super) fn set_side(&mut self, host: Host, side: usize) {
         self.sides.insert(host, side);
+        self.last_sides.insert(host, side);
+    }
+
+    /// On which side of the last split it was.
+    pub(super) fn last_split(&self, host: Host) -> usize {
+        self.last_sides.get(&host).copied().unwrap_or_default()
     }
 
     pub(super) fn heal(&mut self) {

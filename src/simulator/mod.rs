@@ -1,30 +1,49 @@
 //! A network of nodes in virtual time: the code of `protocol/`, without threads, sockets or clocks.
 //!
 //! ```text
-//!   world      the hosts, and the queue of events
-//!   trouble    what befalls them: crash, kill, stop, partition, leave, restart
-//!   traffic    connections between them, and what passes on these
-//!   process    one node as its daemon runs it: Node, Peers, codec; one loop instead of threads
-//!   ring       the network keys of one node, as marks without keys
-//!   links      packets: latency, loss, order, partitions
-//!   checks     the truth, and what the nodes say of it
-//!   scenario   a story with a measured end, as `kithd simulate` and the tests tell it
+//!   world       the hosts, and the queue of events
+//!   trouble     what befalls them: crash, kill, stop, partition, leave, restart
+//!   traffic     connections between them, and what passes on these
+//!   process     one node as its daemon runs it: Node, Peers, codec; one loop instead of threads
+//!   door        what was signed is checked here; equal records are one object for all nodes
+//!   ring        the network keys of one node, as marks without keys
+//!   links       packets: latency, loss, order, partitions
+//!   ledger      who holds what: full agreement, kept up as it changes
+//!   history     which digests a node held lately
+//!   spread      how a piece of news spreads
+//!   checks      the truth, and what the nodes say of it
+//!   measure     how long the network took to settle
+//!   scenario    a story with measured steps, as `kithd simulate`, the tests and the benches tell it
 //! ```
 //!
-//! Everything follows from one seed: collections are ordered, chance comes from [`Rng`](crate::protocol::rng::Rng), and
-//! events of one moment keep the order in which they were made. So a failure is replayed by its seed alone.
+//! Everything follows from one seed: collections that are gone through are ordered, chance comes from
+//! [`Rng`](crate::protocol::rng::Rng), and events of one moment keep the order in which they were made. So a failure is
+//! replayed by its seed alone.
 //!
-//! Not modelled: the time a node computes, bandwidth, real signatures (a hash stands in for them).
+//! Bytes are counted as they would be on the wire: messages with the 20 bytes that sealing adds to a record, and 40 of TCP
+//! and IP per packet of 1448. What TCP acknowledges without anything to send along is counted apart (`Sent::acks`): goals
+//! are about packets that say something. What is retransmitted is not counted again.
+//!
+//! Not modelled: bandwidth, the time a node computes except for signatures ([`Conditions::signature_cost`]), what the
+//! handshake's key agreement costs. A hash stands in for a signature.
 
 pub mod checks;
+mod door;
+mod history;
+mod ledger;
 mod links;
+mod measure;
 mod process;
+mod queue;
 mod ring;
 pub mod scenario;
+mod spread;
 mod traffic;
 mod trouble;
 pub mod world;
 
 pub use checks::Findings;
-pub use scenario::{Outcome, Scenario};
-pub use world::{Conditions, Host, World};
+pub use measure::Settled;
+pub use scenario::{Outcome, Part, Scenario, Step, Trouble};
+pub use spread::{Reach, Wanted};
+pub use world::{Conditions, Host, Sent, World};

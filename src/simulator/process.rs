@@ -3,18 +3,19 @@
 //! Like them it answers heartbeats where frames are taken off, drains whatever follows from an input before it rests, and
 //! then asks each machine when it wants to be woken.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::door::{Door, StandIn};
 use super::ring::Ring;
 use crate::protocol::address::HostPort;
 use crate::protocol::codec::{
     FrameSplitter, Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Message, PREAMBLE, Preamble, decode_frame, encode_frame,
     frame,
 };
-use crate::protocol::hash::hash_parts;
 use crate::protocol::heartbeat::{Answers, Side};
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::key_mark::KeyMark;
@@ -22,7 +23,7 @@ use crate::protocol::message::{HeadMessage, Purpose, TailMessage};
 use crate::protocol::node::{Action, Input, Memory, Node, Notice, Settings};
 use crate::protocol::peer_state::{self, Command, Peer, PeerEvent, PeerState, PeerTimes};
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{Item, Record, Signature, Signed, Signer, Verified, VerifiedItem, WitnessBody};
+use crate::protocol::record::{Item, Record, VerifiedItem, WitnessBody};
 use crate::protocol::time::{Now, Time};
 
 /// A leaving node waits this long for its neighbours to have heard.
@@ -59,6 +60,8 @@ pub(super) struct Process {
     written: BTreeMap<PeerId, Vec<u8>>,
     effects: Vec<Effect>,
     leaving: Option<Time>,
+    door: Door,
+    checks: u32,
 }
 
 /// Begins a message of the stand-in handshake, where others have their direction.
@@ -77,7 +80,7 @@ struct End {
 }
 
 impl Process {
-    pub(super) fn new(settings: Settings, signer: StandIn, memory: &Memory, seed: u64, now: Now) -> Self {
+    pub(super) fn new(settings: Settings, door: Door, signer: StandIn, memory: &Memory, seed: u64, now: Now) -> Self {
         let (times, ring) = (settings.peer, Ring::default());
         let mut node = Node::new(settings, Box::new(signer), memory, seed, now);
         node.handle(now, Input::Keys(ring.marks().to_vec()), &mut Vec::new());
@@ -90,11 +93,18 @@ impl Process {
             written: BTreeMap::new(),
             effects: Vec::new(),
             leaving: None,
+            door,
+            checks: 0,
         }
     }
 
     pub(super) fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// How many signatures it has checked since it was last asked.
+    pub(super) fn take_checks(&mut self) -> u32 {
+        std::mem::take(&mut self.checks)
     }
 
     /// When it wants [`Process::tick`].
@@ -171,10 +181,10 @@ impl Process {
     /// Some bytes came in.
     pub(super) fn received(&mut self, now: Now, peer: PeerId, bytes: &[u8]) -> Vec<Effect> {
         let Some(end) = self.ends.get_mut(&peer) else { return Vec::new() };
-        let mut sieve = Sieve { limit: end.limit, frames: Vec::new() };
+        let mut sieve = Sieve { limit: end.limit, side: end.side, said: Vec::new() };
         let split = end.splitter.split(bytes, &mut sieve);
-        for frame in sieve.frames {
-            if let Err(reason) = self.frame(now, peer, &frame) {
+        for said in sieve.said {
+            if let Err(reason) = self.heard(now, peer, said) {
                 self.feed(now, peer, peer_state::Input::Ended(reason));
             }
         }
@@ -204,6 +214,7 @@ impl Process {
             if let Some(address) = end.dialled {
                 self.ring.learn(address, key, true);
             }
+            self.checks += 1;
             self.feed(now, peer, peer_state::Input::Secured(id, key));
         }
         Ok(())
@@ -220,17 +231,17 @@ impl Process {
         written.extend(frame(&[&[HANDSHAKE][..], &key.0].concat()));
     }
 
-    fn frame(&mut self, now: Now, peer: PeerId, frame: &[u8]) -> Result<(), Reason> {
-        if let Some((&HANDSHAKE, said)) = frame.split_first() {
-            return self.shake_hands(now, peer, said);
-        }
+    fn heard(&mut self, now: Now, peer: PeerId, said: Said) -> Result<(), Reason> {
+        let message = match said {
+            Said::Handshake(said) => return self.shake_hands(now, peer, &said),
+            Said::Answer(message) => {
+                self.feed(now, peer, peer_state::Input::Answer(message));
+                return Ok(());
+            }
+            Said::Request(message) => message,
+            Said::Nonsense(reason) => return Err(reason),
+        };
         let Some(end) = self.ends.get_mut(&peer) else { return Ok(()) };
-        if end.side == Side::Tail {
-            let message = decode_frame::<HeadMessage>(frame)?;
-            self.feed(now, peer, peer_state::Input::Answer(message));
-            return Ok(());
-        }
-        let message = decode_frame::<TailMessage>(frame)?;
         let mut dated = None;
         if let (TailMessage::Heartbeat { seq, echo, .. }, PeerState::Established { .. }) = (&message, end.peer.state())
         {
@@ -282,7 +293,22 @@ impl Process {
             });
             self.effects.extend(witnesses);
         }
-        match event.check(verify_record, verify_item) {
+        let (node, door, checks) = (&self.node, &self.door, Cell::new(self.checks));
+        let checked = event.check(
+            |record| {
+                let record = VerifiedItem::Record(door.record(record)?);
+                checks.set(checks.get() + u32::from(is_news(node, &record)));
+                let VerifiedItem::Record(record) = record else { return Err(Reason::Malformed) };
+                Ok(record)
+            },
+            |item| {
+                let item = door.item(item)?;
+                checks.set(checks.get() + u32::from(is_news(node, &item)));
+                Ok(item)
+            },
+        );
+        self.checks = checks.into_inner();
+        match checked {
             Ok(event) => self.inbox.push_back(Input::Peer(peer, event)),
             Err(reason) => self.feed(now, peer, peer_state::Input::Ended(reason)),
         }
@@ -359,10 +385,19 @@ impl Process {
     }
 }
 
-/// Collects frames whole.
+/// What a frame turned out to be.
+enum Said {
+    Handshake(Vec<u8>),
+    Request(TailMessage),
+    Answer(HeadMessage),
+    Nonsense(Reason),
+}
+
+/// Decodes frames as they are cut.
 struct Sieve {
     limit: usize,
-    frames: Vec<Vec<u8>>,
+    side: Side,
+    said: Vec<Said>,
 }
 
 impl Frames for Sieve {
@@ -375,43 +410,26 @@ impl Frames for Sieve {
     }
 
     fn frame(&mut self, frame: &[u8]) -> Result<(), Reason> {
-        self.frames.push(frame.to_vec());
+        let said = match (frame.split_first(), self.side) {
+            (Some((&HANDSHAKE, said)), _) => Ok(Said::Handshake(said.to_vec())),
+            (_, Side::Tail) => decode_frame(frame).map(Said::Answer),
+            (_, Side::Head) => decode_frame(frame).map(Said::Request),
+        };
+        self.said.push(said.unwrap_or_else(Said::Nonsense));
         Ok(())
     }
 }
 
-/// Stands in for a key: its signature is a hash that anybody could make, but nobody here does.
-pub(super) struct StandIn(pub(super) ControllerId);
-
-impl Signer for StandIn {
-    fn id(&self) -> ControllerId {
-        self.0
-    }
-
-    fn sign(&self, bytes: &[u8]) -> Signature {
-        Signature(hash_parts(b"stand-in", &[&self.0.0, bytes]).0, [0; 32])
-    }
-}
-
-fn verify<T>(by: ControllerId, body: &impl Signed, signature: Signature, whole: Arc<T>) -> Result<Verified<T>, Reason> {
-    let holds = StandIn(by).sign(&body.signed_bytes()) == signature;
-    if holds { Ok(Verified::vouch(whole)) } else { Err(Reason::BadSignature) }
-}
-
-fn verify_record(record: Arc<Record>) -> Result<Verified<Record>, Reason> {
-    verify(record.body.id, &record.body, record.signature, Arc::clone(&record))
-}
-
-fn verify_item(item: Item) -> Result<VerifiedItem, Reason> {
-    Ok(match item {
-        Item::Record(record) => VerifiedItem::Record(verify_record(record)?),
-        Item::Witness(witness) => {
-            let (by, signature) = (witness.body.observer, witness.signature);
-            VerifiedItem::Witness(verify(by, &witness.body, signature, Arc::clone(&witness))?)
+/// True for what a node has not checked before, as far as it can remember: what it holds, it has checked.
+fn is_news(node: &Node, item: &VerifiedItem) -> bool {
+    let view = node.view();
+    match item {
+        VerifiedItem::Record(record) => view.get(&record.body.id).is_none_or(|entry| **entry.record() != **record),
+        VerifiedItem::Witness(witness) => {
+            let entry = view.resolve(&witness.body.subject).and_then(|id| view.get(&id));
+            let mut held = entry.into_iter().flat_map(|entry| entry.certificate().iter().chain(entry.suspicions()));
+            !held.any(|held| **held == **witness)
         }
-        Item::Forget(forget) => {
-            let (by, signature) = (forget.body.author, forget.signature);
-            VerifiedItem::Forget(verify(by, &forget.body, signature, Arc::clone(&forget))?)
-        }
-    })
+        VerifiedItem::Forget(_) => true,
+    }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::links::{Fate, Segment, Stream};
 use super::process::{Effect, Process};
-use super::world::{Host, World, address_of};
+use super::world::{Host, WEAR, World, address_of};
 use crate::protocol::address::HostPort;
+use crate::protocol::codec::MAX_FRAME;
 use crate::protocol::heartbeat::Side;
 use crate::protocol::identity::PeerId;
 use crate::protocol::node::Input;
@@ -15,6 +16,15 @@ use crate::protocol::time::Time;
 
 /// TCP and IP headers, counted with every packet.
 const HEADERS: u64 = 40;
+/// The length and the tag of each sealed record.
+const SEAL: u64 = 20;
+/// What one packet carries on an Ethernet: longer writes are several.
+const SEGMENT: u64 = 1448;
+/// So long TCP waits for something to send along with an acknowledgement (Linux: 40 ms).
+const ACK_DELAY: Duration = Duration::from_millis(40);
+/// In small networks every second packet arrives in pieces, as any may: nothing may hang on where a stream is cut. In large
+/// ones, which are there for their size, one in 64.
+const SMALL: usize = 64;
 const FIRST_SYN_RETRY: Duration = Duration::from_secs(1);
 /// What a name costs.
 const RESOLVING: Duration = Duration::from_millis(20);
@@ -29,6 +39,10 @@ pub(super) enum Event {
     Retry(u64, Side),
     Alarm(Host, Time),
     Resolved(Host, u64, HostPort),
+    /// A busy process has time for what came meanwhile.
+    Rested(Host),
+    /// Some connections break.
+    Wear,
 }
 
 #[derive(Debug)]
@@ -45,6 +59,8 @@ pub(super) struct End {
     run: u64,
     peer: Option<PeerId>,
     pub(super) open: bool,
+    /// Since when something that arrived here is not acknowledged.
+    owes_ack: Option<Time>,
 }
 
 impl Connection {
@@ -85,6 +101,11 @@ impl World {
                     self.tick(host);
                 }
             }
+            Event::Rested(host) => self.rested(host),
+            Event::Wear => {
+                self.wear();
+                self.at(self.now + WEAR, Event::Wear);
+            }
             Event::Resolved(host, run, name) => {
                 if self.machine(host).run == run {
                     let found = self.names.get(&name).cloned().unwrap_or_default();
@@ -94,10 +115,48 @@ impl World {
         }
     }
 
-    /// True if the host's process is stopped: the event waits for it.
+    /// True if the host's process is stopped or busy: the event waits for it.
     fn hold(&mut self, host: Host, event: impl FnOnce() -> Event) -> bool {
-        let held = self.machine_mut(host).held.as_mut();
-        held.map(|held| held.push_back(event())).is_some()
+        let now = self.now;
+        let machine = self.machine_mut(host);
+        if let Some(held) = &mut machine.held {
+            held.push_back(event());
+            return true;
+        }
+        let first = machine.backlog.is_empty();
+        if machine.serves || (machine.busy_until <= now && first) {
+            return false;
+        }
+        machine.backlog.push_back(event());
+        if first {
+            let at = machine.busy_until;
+            self.at(at, Event::Rested(host));
+        }
+        true
+    }
+
+    /// The next of what came while the process was busy.
+    fn rested(&mut self, host: Host) {
+        let machine = self.machine_mut(host);
+        let Some(event) = machine.backlog.pop_front() else { return };
+        machine.serves = true;
+        self.happen(event);
+        let machine = self.machine_mut(host);
+        machine.serves = false;
+        if !machine.backlog.is_empty() {
+            let at = machine.busy_until.max(self.now);
+            self.at(at, Event::Rested(host));
+        }
+    }
+
+    /// What the process has just checked keeps it busy: what it says follows after that.
+    fn work(&mut self, host: Host) {
+        let (now, cost) = (self.now, self.signature_cost);
+        let machine = self.machine_mut(host);
+        let checks = machine.process.as_mut().map_or(0, Process::take_checks);
+        if checks > 0 && cost > Duration::ZERO {
+            machine.busy_until = machine.busy_until.max(now) + cost * checks;
+        }
     }
 
     fn tell_or_hold(&mut self, host: Host, event: Event, input: Input) {
@@ -109,7 +168,12 @@ impl World {
 
     pub(super) fn tick(&mut self, host: Host) {
         let now = self.now_at(host);
-        if self.machine(host).held.is_none() {
+        let machine = self.machine_mut(host);
+        if machine.busy_until > now.mono && machine.process.is_some() {
+            let later = machine.busy_until;
+            machine.alarm = Some(later);
+            self.at(later, Event::Alarm(host, later));
+        } else if machine.held.is_none() {
             self.with_process(host, |process| process.tick(now));
         }
     }
@@ -173,13 +237,16 @@ impl World {
         let now = self.now_at(host);
         match refusal {
             None => self.with_process(host, |process| process.connected(now, peer)),
-            Some(reason) => self.with_process(host, |process| process.refused(now, peer, reason)),
+            Some(reason) => {
+                self.with_process(host, |process| process.refused(now, peer, reason));
+                self.ended(id, Side::Tail, peer, true);
+            }
         }
     }
 
     fn arrives(&mut self, id: u64, side: Side, segment: Segment) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let End { host, run, peer, open } = *connection.end(side);
+        let End { host, run, peer, open, .. } = *connection.end(side);
         let machine = &self.machines[host.0];
         if machine.dark || !open {
             return;
@@ -189,25 +256,54 @@ impl World {
             connection.end(side).open = false;
             return self.send(id, other(side), Segment::Reset);
         }
-        if machine.held.is_some() {
-            self.hold(host, || Event::Arrives(id, side, segment));
+        let mut waits = Some(segment);
+        if self.hold(host, || Event::Arrives(id, side, waits.take().unwrap_or(Segment::End))) {
             return;
         }
-        let Some(peer) = peer else { return };
+        let (Some(peer), Some(segment)) = (peer, waits) else { return };
         let now = self.now_at(host);
         match segment {
-            Segment::End => self.with_process(host, |process| process.ended(now, peer, false)),
-            Segment::Reset => self.with_process(host, |process| process.ended(now, peer, true)),
+            Segment::End => self.ended(id, side, peer, false),
+            Segment::Reset => self.ended(id, side, peer, true),
             Segment::Bytes(bytes) => {
+                self.owe_ack(id, side);
+                let whole = if self.machines.len() <= SMALL { 0.5 } else { 1.0 - 1.0 / SMALL as f64 };
                 let mut rest = bytes.as_slice();
                 while !rest.is_empty() {
-                    let length = if self.rng.chance(0.5) { rest.len() } else { 1 + self.rng.below(rest.len()) };
+                    let length = if self.rng.chance(whole) { rest.len() } else { 1 + self.rng.below(rest.len()) };
                     let (piece, behind) = rest.split_at(length);
                     rest = behind;
                     self.with_process(host, |process| process.received(now, peer, piece));
                 }
             }
         }
+    }
+
+    fn ended(&mut self, id: u64, side: Side, peer: PeerId, reset: bool) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let host = connection.end(side).host;
+        let now = self.now_at(host);
+        self.with_process(host, |process| process.ended(now, peer, reset));
+        self.machine_mut(host).connections.remove(&peer);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.end(side).open = false;
+            self.drop_if_over(id);
+        }
+    }
+
+    /// Something arrived at this side: every second packet is acknowledged at once, one alone after a while, unless
+    /// something goes the same way before that.
+    fn owe_ack(&mut self, id: u64, side: Side) {
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let end = connection.end(side);
+        let host = end.host;
+        match end.owes_ack.replace(now) {
+            None => return,
+            Some(since) if now.since(since) < ACK_DELAY => end.owes_ack = None,
+            Some(_) => {}
+        }
+        self.machine_mut(host).sent.acks += HEADERS;
     }
 
     fn retry(&mut self, id: u64, side: Side) {
@@ -223,21 +319,43 @@ impl World {
         }
     }
 
-    /// Sends something to this side of a connection.
+    /// Sends something to this side of a connection, as soon as the sender is done with what it does.
     pub(super) fn send(&mut self, id: u64, side: Side, segment: Segment) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let (from, to) = (connection.end(other(side)).host, connection.end(side).host);
+        let machine = &mut self.machines[from.0];
+        let at = machine.busy_until.max(self.now);
         if let Segment::Bytes(bytes) = &segment {
-            let machine = &mut self.machines[from.0];
-            machine.bytes += bytes.len() as u64 + HEADERS;
-            machine.packets += 1;
+            let length = bytes.len() as u64;
+            let length = length + SEAL * length.div_ceil(MAX_FRAME as u64);
+            let packets = length.div_ceil(SEGMENT);
+            machine.sent.packets += packets;
+            machine.sent.bytes += length + HEADERS * packets;
+            let owed = connection.end(other(side)).owes_ack.take();
+            machine.sent.acks += if owed.is_some_and(|since| at.since(since) > ACK_DELAY) { HEADERS } else { 0 };
         }
         let (passes, latency) = (self.links.pass(from, to), self.links.latency(from, to));
-        let fate = connection.stream_to(side).send(segment, self.now, passes, latency);
+        let fate = connection.stream_to(side).send(segment, at, passes, latency);
         if let Some(fate) = fate {
             self.meet(id, side, fate);
         }
-        if self.connections.get(&id).is_some_and(|one| !one.tail.open && !one.head.open) {
+        self.drop_if_over(id);
+    }
+
+    /// Nobody is left at either end who could hear of it.
+    pub(super) fn drop_if_over(&mut self, id: u64) {
+        let Some(connection) = self.connections.get(&id) else { return };
+        let is_over = |end: &End| {
+            let machine = &self.machines[end.host.0];
+            !end.open || machine.dark || (machine.process.is_some() && machine.run != end.run)
+        };
+        let (tail, head) = (&connection.tail, &connection.head);
+        // A head that has not yet accepted is not open, and may be soon.
+        let under_way = tail.open && head.run == 0 && !self.machines[head.host.0].dark;
+        if is_over(tail) && is_over(head) && !under_way {
+            for host in [tail.host, head.host] {
+                self.machines[host.0].ends.remove(&id);
+            }
             self.connections.remove(&id);
         }
     }
@@ -260,6 +378,7 @@ impl World {
     pub(super) fn with_process(&mut self, host: Host, act: impl FnOnce(&mut Process) -> Vec<Effect>) {
         if let Some(process) = self.machine_mut(host).process.as_mut() {
             let effects = act(process);
+            self.work(host);
             self.apply(host, effects);
         }
     }
@@ -294,14 +413,15 @@ impl World {
         self.watch(host);
     }
 
-    /// After whatever a process did: its digest is written down, and its next deadline is an event.
+    /// After whatever a process did: what it holds now is noted, and its next deadline is an event.
     fn watch(&mut self, host: Host) {
         let now = self.now;
-        let machine = self.machine_mut(host);
+        self.ledger.touch(host);
+        let machine = &mut self.machines[host.0];
         let Some(process) = &machine.process else { return };
-        let digest = process.node().digest();
-        if machine.digests.last().is_none_or(|(_, last)| *last != digest) {
-            machine.digests.push((now, digest));
+        machine.history.note(now, Some(process.node().digest()));
+        if let Some(spread) = &mut self.spread {
+            spread.look(host, process.node(), now);
         }
         if let Some(deadline) = process.deadline() {
             let deadline = deadline.max(now);
@@ -318,10 +438,13 @@ impl World {
         let id = self.next_connection;
         self.next_connection += 1;
         let run = self.machine(from).run;
-        let tail = End { host: from, run, peer: Some(peer), open: true };
-        let head = End { host: to, run: 0, peer: None, open: false };
+        let tail = End { host: from, run, peer: Some(peer), open: true, owes_ack: None };
+        let head = End { host: to, run: 0, peer: None, open: false, owes_ack: None };
         let streams = (Stream::default(), Stream::default());
         self.connections.insert(id, Connection { tail, head, to_tail: streams.0, to_head: streams.1 });
+        for host in [from, to] {
+            self.machine_mut(host).ends.insert(id);
+        }
         self.machine_mut(from).connections.insert(peer, id);
         self.send_syn(id, FIRST_SYN_RETRY);
     }

@@ -1,10 +1,10 @@
 //! What befalls hosts and links.
 
+use super::door::StandIn;
 use super::links::Segment;
-use super::process::{Process, StandIn};
-use super::traffic::{Connection, Event, other};
-use super::world::{AFTERMATH, Host, World};
-use crate::protocol::hash::Hash;
+use super::process::Process;
+use super::traffic::{Event, other};
+use super::world::{AFTERMATH, Host, WEAR, World};
 use crate::protocol::heartbeat::Side;
 use crate::protocol::node::{Input, Memory};
 use crate::protocol::time::Time;
@@ -13,13 +13,14 @@ impl World {
     /// Starts a node that is not running, with what it remembers.
     pub fn start(&mut self, host: Host) {
         let (now, moment) = (self.now_at(host), self.now);
-        let seed = self.rng.next_u64();
+        let (seed, door) = (self.rng.next_u64(), self.door.clone());
         let machine = self.machine_mut(host);
         machine.run += 1;
         machine.dark = false;
+        machine.alive_since = moment;
         machine.undisturbed = moment + AFTERMATH;
         let signer = StandIn(machine.id);
-        machine.process = Some(Process::new(machine.settings.clone(), signer, &machine.memory, seed, now));
+        machine.process = Some(Process::new(machine.settings.clone(), door, signer, &machine.memory, seed, now));
         let effects = machine.process.as_mut().map(|process| process.tick(now)).unwrap_or_default();
         self.apply(host, effects);
     }
@@ -38,6 +39,9 @@ impl World {
     pub fn crash(&mut self, host: Host) {
         self.end_process(host);
         self.machine_mut(host).dark = true;
+        for id in self.ends_of(host) {
+            self.drop_if_over(id);
+        }
     }
 
     /// The process is killed: its system resets its connections and refuses new ones.
@@ -48,6 +52,7 @@ impl World {
 
     /// The process is stopped: its system still accepts connections, but nothing is done with them.
     pub fn stop(&mut self, host: Host) {
+        self.ledger.touch(host);
         let machine = self.machine_mut(host);
         machine.held.get_or_insert_default();
         machine.undisturbed = Time(u64::MAX);
@@ -58,6 +63,9 @@ impl World {
         let calm = self.now + AFTERMATH;
         let machine = self.machine_mut(host);
         machine.undisturbed = calm;
+        machine.alive_since = calm;
+        self.ledger.touch(host);
+        let machine = self.machine_mut(host);
         let held = machine.held.take().unwrap_or_default();
         let timers_first = self.rng.chance(0.5);
         if timers_first {
@@ -85,6 +93,7 @@ impl World {
         for host in self.hosts() {
             self.links.set_side(host, usize::from(aside.contains(&host)));
             self.machine_mut(host).undisturbed = Time(u64::MAX);
+            self.ledger.touch(host);
         }
     }
 
@@ -92,8 +101,9 @@ impl World {
     pub fn heal(&mut self) {
         self.links.heal();
         let calm = self.now + AFTERMATH;
-        for machine in &mut self.machines {
-            machine.undisturbed = calm;
+        for host in self.hosts() {
+            self.machine_mut(host).undisturbed = calm;
+            self.ledger.touch(host);
         }
     }
 
@@ -104,12 +114,27 @@ impl World {
 
     /// Ends every connection of a host, as a restarting middle box does; the nodes live on.
     pub fn break_links(&mut self, host: Host) {
-        let of_host = |connection: &Connection| connection.tail.host == host || connection.head.host == host;
-        let broken: Vec<u64> = self.connections.iter().filter(|(_, one)| of_host(one)).map(|(id, _)| *id).collect();
-        for id in broken {
-            self.happen(Event::Arrives(id, Side::Tail, Segment::Reset));
-            self.happen(Event::Arrives(id, Side::Head, Segment::Reset));
+        for id in self.ends_of(host) {
+            self.break_link(id);
         }
+    }
+
+    /// Some connections break, as many as do on average.
+    pub(super) fn wear(&mut self) {
+        let share = self.broken * WEAR.as_secs_f64();
+        for host in self.hosts() {
+            for id in self.ends_of(host) {
+                let stands = self.connections.get(&id).is_some_and(|one| one.tail.host == host && one.head.open);
+                if stands && self.rng.chance(share) {
+                    self.break_link(id);
+                }
+            }
+        }
+    }
+
+    fn break_link(&mut self, id: u64) {
+        self.happen(Event::Arrives(id, Side::Tail, Segment::Reset));
+        self.happen(Event::Arrives(id, Side::Head, Segment::Reset));
     }
 
     pub(super) fn end_process(&mut self, host: Host) {
@@ -120,13 +145,15 @@ impl World {
         }
         machine.held = None;
         machine.alarm = None;
+        machine.backlog.clear();
+        machine.busy_until = Time::ZERO;
         machine.connections.clear();
-        machine.digests.push((now, Hash([0; 32])));
+        machine.history.note(now, None);
+        self.ledger.touch(host);
     }
 
     pub(super) fn break_connections(&mut self, host: Host, how: Segment) {
-        let ids: Vec<u64> = self.connections.keys().copied().collect();
-        for id in ids {
+        for id in self.ends_of(host) {
             for side in [Side::Tail, Side::Head] {
                 let Some(connection) = self.connections.get_mut(&id) else { continue };
                 let end = connection.end(side);
@@ -136,5 +163,9 @@ impl World {
                 }
             }
         }
+    }
+
+    fn ends_of(&self, host: Host) -> Vec<u64> {
+        self.machine(host).ends.iter().copied().collect()
     }
 }

@@ -1,18 +1,24 @@
 //! The world: a queue of events, ordered by time and then by the order in which they were made, and the hosts they
 //! happen to.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::ops::{RangeInclusive, Sub};
 use std::time::Duration;
 
-use super::checks::Findings;
+use super::checks::{Findings, Showing};
+use super::door::Door;
+use super::history::History;
+use super::ledger::Ledger;
 use super::links::Links;
 use super::process::Process;
+use super::queue::Queue;
+use super::spread::Spread;
 use super::traffic::{Connection, Event};
 use crate::protocol::address::HostPort;
 use crate::protocol::bucket::Rate;
-use crate::protocol::hash::{Hash, hash_parts};
+use crate::protocol::hash::hash_parts;
 use crate::protocol::identity::{ControllerId, Label, PeerId};
 use crate::protocol::node::{Memory, Settings};
 use crate::protocol::peer_state::PeerTimes;
@@ -24,6 +30,8 @@ use crate::protocol::time::{Now, Time};
 const EPOCH_MS: u64 = 1_767_225_600_000;
 /// How often the nodes' claims are compared with the truth.
 const SAMPLE: Duration = Duration::from_millis(100);
+/// How often connections may break.
+pub(super) const WEAR: Duration = Duration::from_millis(100);
 /// How finely [`World::run_until`] looks.
 const STEP: Duration = Duration::from_millis(10);
 /// So long after a host's last trouble others may still rightly speak of it.
@@ -38,17 +46,31 @@ pub struct Conditions {
     pub latency: RangeInclusive<Duration>,
     /// Of every packet.
     pub loss: f64,
+    /// The share of connections that break in a second, as a middle box breaks them: with a reset at both ends.
+    pub broken: f64,
+    /// What checking a signature costs the process that checks: so much later it does the next thing. A process has one core
+    /// here; what it has checked before costs nothing.
+    pub signature_cost: Duration,
+    /// How far wall clocks are off, at most, to either side.
+    pub skew: Duration,
 }
 
 impl Conditions {
-    /// 1 to 100 ms one way and no loss.
+    /// 1 to 100 ms one way, no loss, signatures that cost nothing, and clocks that keep time: off by a second or two.
     pub fn new(seed: u64) -> Self {
-        Self { seed, latency: Duration::from_millis(1)..=Duration::from_millis(100), loss: 0.0 }
+        Self {
+            seed,
+            latency: Duration::from_millis(1)..=Duration::from_millis(100),
+            loss: 0.0,
+            broken: 0.0,
+            signature_cost: Duration::ZERO,
+            skew: Duration::from_secs(2),
+        }
     }
 }
 
 /// A host, by its number.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Host(pub usize);
 
 /// A host and the process on it.
@@ -58,18 +80,49 @@ pub(super) struct Machine {
     pub(super) process: Option<Process>,
     /// What came while the process was stopped; `None` while it is not.
     pub(super) held: Option<VecDeque<Event>>,
+    /// Since when its process runs without a stop.
+    pub(super) alive_since: Time,
     /// From when on it has been as well as any other.
     pub(super) undisturbed: Time,
-    /// Which digests its process has held, and since when; all zeros while there is none.
-    pub(super) digests: Vec<(Time, Hash)>,
-    pub(super) bytes: u64,
-    pub(super) packets: u64,
+    /// Until when it has something to do, and what waits for that.
+    pub(super) busy_until: Time,
+    pub(super) backlog: VecDeque<Event>,
+    /// True while it takes from its backlog.
+    pub(super) serves: bool,
+    pub(super) history: History,
+    pub(super) showing: Cell<Showing>,
+    pub(super) sent: Sent,
     pub(super) memory: Memory,
     pub(super) dark: bool,
     pub(super) run: u64,
     pub(super) clock_ms: i64,
     pub(super) alarm: Option<Time>,
     pub(super) connections: BTreeMap<PeerId, u64>,
+    /// All connections that have an end here, also those its process has never seen.
+    pub(super) ends: BTreeSet<u64>,
+}
+
+/// What hosts have sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Packets with something in them.
+    pub packets: u64,
+    /// Their bytes: what nodes said, the 20 that sealing adds to a record, 40 of TCP and IP per packet.
+    pub bytes: u64,
+    /// Bytes of packets that only acknowledge, 40 each, sent when nothing else goes the same way within 40 ms.
+    pub acks: u64,
+}
+
+impl Sub for Sent {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            packets: self.packets.saturating_sub(earlier.packets),
+            bytes: self.bytes.saturating_sub(earlier.bytes),
+            acks: self.acks.saturating_sub(earlier.acks),
+        }
+    }
 }
 
 /// Hosts, links, and what is about to happen.
@@ -82,20 +135,26 @@ pub struct World {
     pub(super) hosts: BTreeMap<ControllerId, Host>,
     seed: u64,
     pub(super) rng: Rng,
-    queue: BTreeMap<(Time, u64), Event>,
-    next_event: u64,
+    queue: Queue<Event>,
     next_sample: Time,
     pub(super) addresses: BTreeMap<SocketAddr, Host>,
     pub(super) names: BTreeMap<HostPort, Vec<SocketAddr>>,
-    pub(super) connections: BTreeMap<u64, Connection>,
+    /// Only looked up: whoever goes through them does it host by host.
+    pub(super) connections: HashMap<u64, Connection>,
     pub(super) next_connection: u64,
+    pub(super) ledger: Ledger,
+    pub(super) spread: Option<Spread>,
+    pub(super) door: Door,
+    pub(super) broken: f64,
+    pub(super) signature_cost: Duration,
+    skew: Duration,
 }
 
 impl World {
     /// An empty world.
     pub fn new(conditions: Conditions) -> Self {
-        let Conditions { seed, latency, loss } = conditions;
-        Self {
+        let Conditions { seed, latency, loss, broken, signature_cost, skew } = conditions;
+        let mut world = Self {
             findings: Findings::default(),
             now: Time::ZERO,
             machines: Vec::new(),
@@ -103,14 +162,23 @@ impl World {
             hosts: BTreeMap::new(),
             seed,
             rng: Rng::new(seed),
-            queue: BTreeMap::new(),
-            next_event: 0,
+            queue: Queue::new(),
             next_sample: Time::ZERO,
             addresses: BTreeMap::new(),
             names: BTreeMap::new(),
-            connections: BTreeMap::new(),
+            connections: HashMap::new(),
             next_connection: 0,
+            ledger: Ledger::default(),
+            spread: None,
+            door: Door::default(),
+            broken,
+            signature_cost,
+            skew,
+        };
+        if broken > 0.0 {
+            world.at(Time::ZERO + WEAR, Event::Wear);
         }
+        world
     }
 
     /// A network of which every node is told the first one's address, started at once.
@@ -129,6 +197,8 @@ impl World {
         let number = self.machines.len();
         let id = ControllerId(hash_parts(b"simulated node", &[&self.seed.to_le_bytes(), &number.to_le_bytes()]).0);
         let host = Host(number);
+        let skew_ms = self.skew.as_millis() as usize;
+        let clock_ms = self.rng.below(2 * skew_ms) as i64 - skew_ms as i64;
         self.hosts.insert(id, host);
         self.addresses.insert(address_of(number), host);
         self.machines.push(Machine {
@@ -136,17 +206,21 @@ impl World {
             settings: settings(number, connect),
             process: None,
             held: None,
+            alive_since: Time::ZERO,
             undisturbed: Time::ZERO,
-            digests: Vec::new(),
-            bytes: 0,
-            packets: 0,
+            busy_until: Time::ZERO,
+            backlog: VecDeque::new(),
+            serves: false,
+            history: History::default(),
+            showing: Cell::default(),
+            sent: Sent::default(),
             memory: Memory::default(),
             dark: false,
             run: 0,
-            // Clocks of machines that keep time differ by a second or two.
-            clock_ms: self.rng.below(4000) as i64 - 2000,
+            clock_ms,
             alarm: None,
             connections: BTreeMap::new(),
+            ends: BTreeSet::new(),
         });
         host
     }
@@ -201,8 +275,7 @@ impl World {
     fn run_to(&mut self, end: Time) {
         while self.now < end {
             let until = end.min(self.next_sample);
-            while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= until) {
-                let ((at, _), event) = entry.remove_entry();
+            while let Some((at, event)) = self.queue.pop(until) {
                 self.now = at;
                 self.happen(event);
             }
@@ -229,8 +302,7 @@ impl World {
     }
 
     pub(super) fn at(&mut self, moment: Time, event: Event) {
-        self.queue.insert((moment, self.next_event), event);
-        self.next_event += 1;
+        self.queue.push(moment, event);
     }
 }
 
