@@ -31,9 +31,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use kithd::protocol::codec::{Preamble, encode_frame};
-use kithd::protocol::identity::ShortId;
 use kithd::protocol::list::List;
-use kithd::protocol::message::{HeadMessage, News, Purpose, TailMessage};
+use kithd::protocol::message::{HeadMessage, News, Part, Purpose, TailMessage, Want};
 use kithd::protocol::record::Item;
 use kithd::secure::primitives::Cipher;
 use parking_lot::Mutex;
@@ -173,13 +172,13 @@ impl Trial {
         let (owed, comings) = (AtomicU64::new(0), AtomicU64::new(0));
         let crowd: Vec<Stranger> = (0..18).map(|number| talkative(&self.network, number)).collect();
         let answer: usize = crowd.iter().map(|one| kithd::protocol::codec::encoded_len(&*one.record())).sum();
-        let want: List<ShortId, 256> = crowd.iter().map(|one| one.body.id.short()).collect();
+        let want: List<Want, 256> = crowd.iter().map(|one| Want(one.body.id.short(), Part::All)).collect();
         // Four may be open at a time.
-        let request = encode_frame(&TailMessage::Push(News { items: List::new(), want })).repeat(4);
+        let request = encode_frame(&TailMessage::Push(News { want, ..News::default() })).repeat(4);
         let mut bearer = Stranger::new(&self.network, "bearer").dial(&self.node);
         for some in crowd.chunks(9) {
             let items = some.iter().map(|one| Item::Record(one.record())).collect();
-            bearer.tell(&TailMessage::Push(News { items, want: List::new() }));
+            bearer.tell(&TailMessage::Push(News { items, ..News::default() }));
         }
         thread::scope(|scope| {
             for number in 0..DEAF {

@@ -29,8 +29,8 @@ const ONE: Part = Part::Count(1);
 
 /// What every row says of a network's whole life.
 const ALWAYS: &[Figure] = &[
-    ("false claims", |outcome| Some(outcome.findings.false_claims.len() as f64), "", Some((0.0, 0.0))),
-    ("false downs", |outcome| Some(outcome.findings.false_downs.len() as f64), "", Some((0.0, 0.0))),
+    ("false claims", |outcome| Some(outcome.findings.false_claim_count as f64), "", Some((0.0, 0.0))),
+    ("false downs", |outcome| Some(outcome.findings.false_down_count as f64), "", Some((0.0, 0.0))),
 ];
 
 const ROWS: &[Row] = &[
@@ -66,8 +66,13 @@ const ROWS: &[Row] = &[
         troubles: &[Trouble::Idle(Duration::from_secs(20)), Trouble::Idle(Duration::from_secs(30))],
         change: |usual| usual,
         figures: &[
-            ("sent per node and second", |outcome| last_rate(outcome, Step::bytes_per_node), "kB", Some((0.8, 0.8))),
-            ("bare acknowledgements", |outcome| last_rate(outcome, Step::acks_per_node), "kB", None),
+            (
+                "sent per node and second",
+                |outcome| rate(outcome.steps.last()?, Step::bytes_per_node),
+                "kB",
+                Some((0.8, 0.8)),
+            ),
+            ("bare acknowledgements", |outcome| rate(outcome.steps.last()?, Step::acks_per_node), "kB", None),
         ],
     },
     Row {
@@ -171,6 +176,40 @@ const ROWS: &[Row] = &[
             ),
         ],
     },
+    Row {
+        name: "churn",
+        troubles: &[Trouble::Churn(1.0, Duration::from_secs(60))],
+        change: |usual| usual,
+        figures: &[
+            ("full agreement after it", |outcome| agreed(outcome.step("calm")?), "s", None),
+            ("sent per node and second", |outcome| rate(outcome.step("churn")?, Step::bytes_per_node), "kB", None),
+        ],
+    },
+    Row {
+        name: "one-way",
+        troubles: &[Trouble::OneWay(0.02)],
+        change: |usual| usual,
+        figures: &[
+            ("full agreement", |outcome| agreed(outcome.step("one-way")?), "s", None),
+            ("mended, all agree", |outcome| agreed(outcome.step("both ways")?), "s", None),
+        ],
+    },
+    Row {
+        name: "hostile",
+        troubles: &[Trouble::Crash(ONE)],
+        change: |usual| Conditions { hostile: 0.1, ..usual },
+        figures: &[
+            ("started, all agree", |outcome| agreed(outcome.step("start")?), "s", None),
+            ("crash, down everywhere", |outcome| known(outcome.step("crash")?), "s", None),
+            ("crash, all agree", |outcome| agreed(outcome.step("crash")?), "s", None),
+        ],
+    },
+    Row {
+        name: "expiry",
+        troubles: &[Trouble::Expiry],
+        change: |usual| usual,
+        figures: &[("resurrected", |outcome| Some(outcome.findings.resurrected as f64), "", Some((0.0, 0.0)))],
+    },
 ];
 
 fn known(step: &Step) -> Option<f64> {
@@ -189,8 +228,8 @@ fn shown(step: &Step) -> Option<f64> {
     Some(step.settled.shown?.as_secs_f64())
 }
 
-fn last_rate(outcome: &Outcome, per_node: fn(&Step) -> u64) -> Option<f64> {
-    let step = outcome.steps.last()?;
+/// Thousands of bytes a second.
+fn rate(step: &Step, per_node: fn(&Step) -> u64) -> Option<f64> {
     Some(per_node(step) as f64 / step.span.as_secs_f64() / 1e3)
 }
 

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kithd::protocol::codec::{FrameSplitter, Frames, MAX_FRAME, PREAMBLE, decode_frame, encode_frame};
-use kithd::protocol::hash::Hash;
+use kithd::protocol::hash::HalfHash;
 use kithd::protocol::identity::{ControllerId, Label};
 use kithd::protocol::list::List;
 use kithd::protocol::message::{Statement, TailMessage};
 use kithd::protocol::reason::Reason;
-use kithd::protocol::record::{NetworkId, Record, RecordBody, RecordState, Signature, Signer, Verified, VerifiedItem};
+use kithd::protocol::record::{
+    NetworkId, Reach, Record, RecordBody, RecordState, Signature, Signer, Verified, VerifiedItem,
+};
 use kithd::protocol::view::View;
 use kithd::secure::door::Door;
 use kithd::secure::keys::Identity;
@@ -25,7 +27,7 @@ const NODES: u16 = 64;
 fn main() {
     let heartbeat = TailMessage::Heartbeat {
         seq: 1,
-        statement: Statement { digest: Hash([7; 32]), ages: [1, 2, 3].into_iter().collect() },
+        statement: Statement { digest: HalfHash([7; 16]), ages: [1, 2, 3].into_iter().collect() },
         echo: Some(0),
     };
     let frame = encode_frame(&heartbeat);
@@ -79,11 +81,12 @@ fn body(number: u16, id: ControllerId) -> RecordBody {
         issued: 1,
         incarnation: 1,
         state: RecordState::Up,
-        reachable: true,
+        reach: Reach::Proven,
         address: ([127, 0, 0, 1], 7100 + number).into(),
         label: Label::from_lossy(&format!("node-{number}")),
         tags: List::new(),
         edges: (0..8).map(|edge| ControllerId([edge; 32]).short()).collect::<BTreeSet<_>>().into_iter().collect(),
+        round_trips: [20; 8].into_iter().collect(),
     }
 }
 

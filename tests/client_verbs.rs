@@ -137,7 +137,7 @@ alpha → beta
 2 of 2 nodes agree on view 3f9a0c12, radius 1, within the last 1.4 s
 ";
     assert_eq!(ended(&output), (0, expected, ""));
-    assert_eq!(call, r#"{"verb":"network"}"#);
+    assert_eq!(call, r#"{"verb":"network","args":{}}"#);
 
     let down = NETWORK.replacen(r#""up""#, r#""down""#, 1);
     for format in ["table", "json", "dot"] {

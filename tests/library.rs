@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kithd::protocol::report::{NetworkReport, Status};
+use kithd::protocol::testimony::Mode;
 use kithd::{AccessError, Config, Node, Outcome, Reloaded};
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -108,6 +109,12 @@ fn fifty_nodes_agree_and_agree_again_when_half_are_gone() {
         nodes.push(Node::start(config).unwrap());
     }
     until("fifty nodes agree", || agree(&nodes, 50, 0));
+    let mut askers = nodes.iter().cycle();
+    until("fifty nodes sign that they do", || {
+        let census = askers.next().unwrap().census(Mode::Prove).map_err(|reason| reason.to_string())?.census.unwrap();
+        let all = census.unanimous && census.answered == 50 && census.proof.len() == 50;
+        if all { Ok(()) } else { Err(format!("{} of {} in {} ms", census.answered, census.asked_live, census.took_ms)) }
+    });
     println!("{} threads, {} descriptors", threads().len(), descriptors().len());
     let ids: BTreeSet<String> = nodes.iter().map(|node| node.id().hex()).collect();
     let known: BTreeSet<String> = nodes[49].network().nodes.into_iter().map(|node| node.id).collect();

@@ -14,18 +14,21 @@ use ed25519_dalek::SigningKey;
 use kithd::protocol::codec::{
     LONGEST_MESSAGE, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Message, PREAMBLE, Preamble, decode_frame, encode, encode_frame,
 };
-use kithd::protocol::hash::{Hash, hash_parts};
+use kithd::protocol::hash::{HalfHash, Hash, hash_parts};
 use kithd::protocol::identity::{ControllerId, Label, ShortId, to_hex};
 use kithd::protocol::list::List;
 use kithd::protocol::message::{
-    BucketHash, EntryHash, HeadMessage, MAX_ENTRIES, MAX_HINTS, MAX_ITEMS, MAX_RADIUS, MAX_WANT, News, Purpose,
-    Statement, TailMessage, VERSION,
+    Announcement, BucketHash, EntryHash, HeadMessage, MAX_ANNOUNCEMENTS, MAX_ENTRIES, MAX_HINTS, MAX_ITEMS, MAX_RADIUS,
+    MAX_WANT, News, Part, Purpose, Roll, RollStep, Statement, TailMessage, VERSION, Want,
 };
-use kithd::protocol::open_requests::{MAX_PUSHES, MAX_WATCHES};
+use kithd::protocol::open_requests::{MAX_CENSUSES, MAX_PUSHES, MAX_WATCHES, PUSHES_BORNE, WATCHES_BORNE};
 use kithd::protocol::reason::Reason;
 use kithd::protocol::record::{
-    Forget, ForgetBody, Item, MAX_EDGES, MAX_RECORD, MAX_TAGS, NetworkId, Record, RecordBody, RecordState, Signed,
-    Stage, Witness, WitnessBody,
+    Forget, ForgetBody, Item, MAX_EDGES, MAX_RECORD, MAX_TAGS, NetworkId, Reach, Record, RecordBody, RecordState,
+    Signed, Stage, Witness, WitnessBody,
+};
+use kithd::protocol::testimony::{
+    Counts, Holders, MAX_DIGESTS, MAX_SILENT, MAX_TESTIMONIES, Mode, Nonce, Returns, Testimony, TestimonyBody,
 };
 use kithd::secure::credentials::PROOF;
 use kithd::secure::door::Door;
@@ -35,6 +38,9 @@ use kithd::secure::primitives::Cipher;
 use kithd::secure::session::{REKEY_AFTER, TAG};
 
 use page::{examples, table};
+
+/// Of the census of the page.
+const NONCE: Nonce = Nonce([0x99; 16]);
 
 /// An identity of the page: the secret seed is this byte, 32 times.
 fn identity(seed: u8) -> (ControllerId, Identity) {
@@ -54,11 +60,12 @@ fn alpha() -> RecordBody {
         issued: 500_000,
         incarnation: 7,
         state: RecordState::Up,
-        reachable: true,
+        reach: Reach::Proven,
         address: ([127, 0, 0, 1], 7100).into(),
         label: Label::from_lossy("alpha"),
         tags: std::iter::once(("os".to_owned(), "linux".to_owned())).collect(),
         edges: std::iter::once(identity(2).0.short()).collect(),
+        round_trips: std::iter::once(23).collect(),
     }
 }
 
@@ -82,15 +89,35 @@ fn forget() -> ForgetBody {
     ForgetBody { network, subject, record, issued: 500_001, author: observer }
 }
 
+fn testified() -> TestimonyBody {
+    let (network, digest) = (NetworkId::of("kith"), Hash([0xdd; 32]));
+    TestimonyBody { network, nonce: NONCE, id: identity(1).0, digest, live: 41 }
+}
+
+fn testimony() -> Testimony {
+    (*Testimony::signed(testified(), &identity(1).1)).clone()
+}
+
 fn news() -> News {
     let by = identity(2).1;
     let items =
         [Item::Witness(Witness::signed(witness(), &by).shared()), Item::Forget(Forget::signed(forget(), &by).shared())];
-    News { items: items.into_iter().collect(), want: std::iter::once(identity(2).0.short()).collect() }
+    let (node, verdict) = (ShortId([0x2a; 8]), [0xcc; 4]);
+    let announcement = Announcement { node, version: 1_800_000_000_005_u64 as u32, verdict, suspected: true };
+    News {
+        items: items.into_iter().collect(),
+        announcements: std::iter::once(announcement).collect(),
+        want: std::iter::once(Want(identity(2).0.short(), Part::Verdict)).collect(),
+        roll: Some(roll(RollStep::All { age_ms: 90, held_ms: 41 })),
+    }
+}
+
+fn roll(step: RollStep) -> Roll {
+    Roll { digest: HalfHash([0xdd; 16]), round: 5, step }
 }
 
 fn tails() -> Vec<(&'static str, TailMessage)> {
-    let statement = Statement { digest: Hash([0xdd; 32]), ages: [1, 12].into_iter().collect() };
+    let statement = Statement { digest: HalfHash([0xdd; 16]), ages: [1, 12].into_iter().collect() };
     let buckets = std::iter::once(BucketHash(0x2a, [0xbb; 8])).collect();
     vec![
         (
@@ -106,8 +133,10 @@ fn tails() -> Vec<(&'static str, TailMessage)> {
         ("Heartbeat of the tail", TailMessage::Heartbeat { seq: 3, statement, echo: Some(2) }),
         ("Watch", TailMessage::Watch),
         ("Push", TailMessage::Push(news())),
-        ("Sync", TailMessage::Sync { buckets }),
+        ("Sync", TailMessage::Sync { first: 0, buckets }),
         ("Goodbye of the tail", TailMessage::Goodbye(Reason::Leaving)),
+        ("Eager", TailMessage::Eager(false)),
+        ("Census of the tail", TailMessage::Census { nonce: NONCE, mode: Mode::Prove, remaining_ms: 4687 }),
     ]
 }
 
@@ -115,17 +144,28 @@ fn heads() -> Vec<(&'static str, HeadMessage)> {
     let hints = std::iter::once(SocketAddr::from(([192, 0, 2, 1], 7100))).collect();
     let entries = std::iter::once(EntryHash(ShortId([0x2a; 8]), [0xee; 8])).collect();
     let items = std::iter::once(Item::Record(record())).collect();
+    let proof = Returns::Testimonies { testimonies: std::iter::once(testimony()).collect(), last: true };
+    let counts = Counts {
+        digests: std::iter::once(Holders(Hash([0xdd; 32]), 40)).collect(),
+        others: 1,
+        silent: std::iter::once(identity(2).0.short()).collect(),
+    };
     vec![
         ("Welcome", HeadMessage::Welcome { record: record(), clock_ms: 1_800_000_000_124 }),
         ("Busy", HeadMessage::Busy { record: record(), hints }),
         (
             "Heartbeat of the head",
-            HeadMessage::Heartbeat { seq: 3, statement: Statement { digest: Hash([0xdd; 32]), ages: List::new() } },
+            HeadMessage::Heartbeat { seq: 3, statement: Statement { digest: HalfHash([0xdd; 16]), ages: List::new() } },
         ),
-        ("News", HeadMessage::News(News { items, want: List::new() })),
+        ("News", HeadMessage::News(News { items, roll: Some(roll(RollStep::Call)), ..News::default() })),
         ("Ack", HeadMessage::Ack(News::default())),
-        ("Differences", HeadMessage::Differences { buckets: std::iter::once(0x2a).collect(), entries }),
+        ("Differences", HeadMessage::Differences { last: 255, buckets: std::iter::once(0x2a).collect(), entries }),
         ("Goodbye of the head", HeadMessage::Goodbye(Reason::BadRecordTag)),
+        ("Census of the head, signed", HeadMessage::Census { nonce: NONCE, returns: proof }),
+        (
+            "Census of the head, counted",
+            HeadMessage::Census { nonce: NONCE, returns: Returns::Counts { counts, last: true } },
+        ),
     ]
 }
 
@@ -142,27 +182,30 @@ fn the_examples_are_what_is_sent() {
         told: &BTreeMap<String, String>,
         named: Vec<(&str, M)>,
     ) -> Vec<u8> {
-        let mut tags = Vec::new();
+        let mut tags: Vec<u8> = Vec::new();
         for (name, message) in named {
             let bytes = encode_frame(&message);
             same(told, name, &bytes);
             assert_eq!(decode_frame::<M>(&bytes[4..]).as_ref(), Ok(&message), "{name}");
             tags.push(bytes[5]);
         }
+        // Some are shown twice.
+        tags.dedup();
         tags
     }
     let told = examples();
     same(&told, "preamble", &Preamble::of(Cipher::AesGcm as u8, Purpose::Overlay).to_bytes());
     same(&told, "record", &encode(&*record()));
     same(&told, "signed of a witness", &witness().signed_bytes());
-    let expected: BTreeSet<&str> = ["preamble", "record", "signed of a witness"].into();
+    same(&told, "signed of a testimony", &testified().signed_bytes());
+    let expected: BTreeSet<&str> = ["preamble", "record", "signed of a witness", "signed of a testimony"].into();
     let named = tails().into_iter().map(|(name, _)| name).chain(heads().into_iter().map(|(name, _)| name));
     assert_eq!(told.keys().map(String::as_str).collect::<BTreeSet<_>>(), expected.into_iter().chain(named).collect());
-    assert_eq!(shown(&told, tails()), (0..7).collect::<Vec<u8>>(), "all requests, in the order of their numbers");
-    assert_eq!(shown(&told, heads()), (0..7).collect::<Vec<u8>>(), "all answers, in the order of their numbers");
-    // There is no eighth.
-    assert_eq!(decode_frame::<TailMessage>(&[1, 7, 0, 0, 0]), Err(Reason::Malformed));
-    assert_eq!(decode_frame::<HeadMessage>(&[2, 7, 0, 0, 0]), Err(Reason::Malformed));
+    assert_eq!(shown(&told, tails()), Vec::from_iter(0..9), "all requests, in the order of their numbers");
+    assert_eq!(shown(&told, heads()), Vec::from_iter(0..8), "all answers, in the order of their numbers");
+    // There are no more.
+    assert_eq!(decode_frame::<TailMessage>(&[1, 9, 0, 0, 0]), Err(Reason::Malformed));
+    assert_eq!(decode_frame::<HeadMessage>(&[2, 8, 0, 0, 0]), Err(Reason::Malformed));
 }
 
 /// The signatures of the examples hold: a reader can test his own verification with them.
@@ -173,6 +216,7 @@ fn the_examples_pass_the_door() {
     for item in news().items.into_vec() {
         door.item(item).unwrap();
     }
+    door.testimony(NONCE, testimony()).unwrap();
 }
 
 #[test]
@@ -208,11 +252,18 @@ fn the_bounds_are_those_of_the_program() {
         ("label", Label::MAX),
         ("ages in a statement", MAX_RADIUS),
         ("items in news", MAX_ITEMS),
+        ("announcements in news", MAX_ANNOUNCEMENTS),
         ("wanted nodes in news", MAX_WANT),
         ("hints", MAX_HINTS),
         ("entries in Differences", MAX_ENTRIES),
         ("open Watch", usize::try_from(MAX_WATCHES).unwrap()),
+        ("Watch without an answer that a head bears", usize::try_from(WATCHES_BORNE).unwrap()),
         ("open Push", usize::try_from(MAX_PUSHES).unwrap()),
+        ("Push without an answer that a head bears", usize::try_from(PUSHES_BORNE).unwrap()),
+        ("open Census", usize::try_from(MAX_CENSUSES).unwrap()),
+        ("testimonies in an answer to Census", MAX_TESTIMONIES),
+        ("digests counted in one", MAX_DIGESTS),
+        ("silent nodes named in one", MAX_SILENT),
     ];
     let bounds = bounds.map(|(name, bound)| (name.to_owned(), bound.to_string()));
     assert_eq!(told, BTreeMap::from(bounds));
@@ -223,11 +274,10 @@ fn the_hashes_are_those_of_the_page() {
     let told: BTreeMap<String, String> =
         table("Hashes").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     let alpha = record();
-    let leaf = hash_parts(b"kith leaf", &[&alpha.body.id.0, &alpha.body.version.to_le_bytes(), &alpha.hash().0]);
     let short = alpha.body.id.short();
     let bucket = |leaves: &[&[u8]]| hash_parts(b"kith digest bucket", leaves);
     let buckets: Vec<Hash> =
-        (0..=u8::MAX).map(|at| if at == short.0[0] { bucket(&[&leaf.0]) } else { bucket(&[]) }).collect();
+        (0..=u8::MAX).map(|at| if at == short.0[0] { bucket(&[&alpha.hash().0]) } else { bucket(&[]) }).collect();
     let buckets: Vec<&[u8]> = buckets.iter().map(|bucket| &bucket.0[..]).collect();
     let mut view = kithd::protocol::view::View::new(4);
     let door = Door::new(NetworkId::of("kith"));
@@ -235,19 +285,25 @@ fn the_hashes_are_those_of_the_page() {
     let digest = hash_parts(b"kith digest", &buckets);
     assert_eq!(digest, view.digest(), "the page's rule is the program's");
     let (_, state) = view.states().next().unwrap();
-    let (number, sync) = view.buckets().pop_first().unwrap();
-    assert_eq!(state, hash_parts(b"kith entry", &[&alpha.hash().0]).short());
+    let (number, sync) = view.bucket_hashes(0).next().unwrap();
+    assert_eq!(state, alpha.hash().short());
     assert_eq!(sync, hash_parts(b"kith bucket", &[&[&short.0[..], &state].concat()]).short());
     assert_eq!(number, short.0[0]);
+    let accused = Witness::signed(witness(), &identity(2).1).shared();
+    view.merge(door.item(Item::Witness(accused)).unwrap());
+    let verdict = hash_parts(b"kith verdict", &[&encode(&witness())]).short();
+    let down: Vec<u8> = (0..8).map(|at| state[at] ^ if at < 4 { verdict[at] } else { 0 }).collect();
+    assert_eq!(view.states().next().map(|(_, state)| state.to_vec()), Some(down.clone()));
     let hashes = [
         ("network id of kith", to_hex(&NetworkId::of("kith").0)),
         ("alpha's id", alpha.body.id.hex()),
         ("alpha's short id", to_hex(&short.0)),
         ("hash of alpha's record", alpha.hash().hex()),
-        ("leaf of alpha's entry", leaf.hex()),
         ("digest of a view of alpha alone", digest.hex()),
         ("state of alpha's entry", to_hex(&state)),
         ("alpha's bucket in Sync", to_hex(&sync)),
+        ("verdict, if the witness above is held", to_hex(&verdict[..4])),
+        ("state of alpha's entry with it", to_hex(&down)),
     ];
     assert_eq!(told, hashes.map(|(name, hash)| (name.to_owned(), hash)).into());
 }
@@ -258,6 +314,7 @@ fn the_hashes_are_those_of_the_page() {
 fn what_the_page_should_say() {
     println!("record {}", to_hex(&encode(&*record())));
     println!("signed of a witness {}", to_hex(&witness().signed_bytes()));
+    println!("signed of a testimony {}", to_hex(&testified().signed_bytes()));
     tails().iter().for_each(|(name, message)| println!("{name} {}", to_hex(&encode_frame(message))));
     heads().iter().for_each(|(name, message)| println!("{name} {}", to_hex(&encode_frame(message))));
 }

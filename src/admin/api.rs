@@ -30,7 +30,14 @@ pub enum Verb {
         all: bool,
     },
     /// The whole network as this node knows it.
-    Network,
+    Network {
+        /// And who answers when it is counted.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        census: bool,
+        /// The same, signed by each.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        prove: bool,
+    },
     /// Dial now, and answer when it is known how that ended.
     Connect {
         /// `ip:port` or `name:port`.
@@ -104,7 +111,7 @@ impl Verb {
         let parsed = match verb.as_str() {
             "status" => Self::Status,
             "peers" => Self::Peers { all: args.flag("all")? },
-            "network" => Self::Network,
+            "network" => Self::Network { census: args.flag("census")?, prove: args.flag("prove")? },
             "connect" => Self::Connect { address: args.text("address")? },
             "disconnect" => Self::Disconnect { target: args.text("target")? },
             "ban" => Self::Ban {
@@ -298,7 +305,9 @@ mod tests {
             Verb::Status,
             Verb::Peers { all: true },
             Verb::Peers { all: false },
-            Verb::Network,
+            Verb::Network { census: false, prove: false },
+            Verb::Network { census: true, prove: false },
+            Verb::Network { census: false, prove: true },
             Verb::Connect { address: text() },
             Verb::Disconnect { target: text() },
             Verb::Ban { target: text(), span: None, reason: None },

@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 
 pub mod ban;
+mod census;
 pub mod client_args;
 pub mod config;
 pub mod connect;

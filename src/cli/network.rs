@@ -1,13 +1,14 @@
 //! `kithd network`: the whole network as this node knows it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::client_args::{self, Failure};
 use super::table::{Align, Cell, Colour, Table, short, span, width};
-use super::{dot, terminal};
+use super::{census, dot, terminal};
 use crate::admin::api::Verb;
 use crate::protocol::escape::escaped;
 use crate::protocol::report::{AgreementReport, EdgeRow, NetworkReport, NodeRow, Status};
@@ -17,8 +18,13 @@ const WITNESSES_NAMED: usize = 3;
 
 /// The verb's arguments.
 pub fn command() -> Command {
-    let about = "Show the network as this node knows it: exit 1 if a known node is down";
-    client_args::add(Command::new("network").about(about), &["table", "json", "dot"])
+    let about = "Show the network as this node knows it: exit 1 if a known node is down, or not all agree when asked";
+    let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
+    let census = flag("census").help("Ask every node which view it holds, and count the answers");
+    let prove = flag("prove").help("The same, signed by each node; with --format json others can check it");
+    let check = Arg::new("check").long("check").value_name("FILE").value_parser(value_parser!(PathBuf));
+    let check = check.conflicts_with_all(["census", "prove"]).help("Check a proof in a file, without asking a node");
+    client_args::add(Command::new("network").about(about).args([census, prove, check]), &["table", "json", "dot"])
 }
 
 /// Asks, prints and judges.
@@ -51,7 +57,8 @@ pub fn draw(report: &NetworkReport, colour: bool) -> String {
         ]);
     }
     let agreement = agreement(&report.agreement, &report.digest);
-    format!("{}\n{}\n{agreement}\n", table.draw(colour), edges(&report.edges, &names))
+    let counted = report.census.as_ref().map(|census| census::draw(census, |id| names.get(id))).unwrap_or_default();
+    format!("{}\n{}\n{agreement}\n{counted}", table.draw(colour), edges(&report.edges, &names))
 }
 
 /// Who agrees, on what, how widely and how freshly, in a sentence.
@@ -67,13 +74,17 @@ pub fn agreement(report: &AgreementReport, digest: &str) -> String {
 }
 
 fn judge(matches: &ArgMatches) -> Result<ExitCode, Failure> {
-    let report: NetworkReport =
-        client_args::show(matches, &Verb::Network, |report| match client_args::format(matches) {
-            "dot" => dot::draw(report),
-            _ => draw(report, terminal::colourful()),
-        })?;
+    if let Some(file) = matches.get_one::<PathBuf>("check") {
+        return census::check(file);
+    }
+    let verb = Verb::Network { census: matches.get_flag("census"), prove: matches.get_flag("prove") };
+    let report: NetworkReport = client_args::show(matches, &verb, |report| match client_args::format(matches) {
+        "dot" => dot::draw(report),
+        _ => draw(report, terminal::colourful()),
+    })?;
     let down = report.nodes.iter().any(|node| node.status == Status::Down);
-    Ok(if down { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let divided = report.census.is_some_and(|census| !census.unanimous);
+    Ok(if down || divided { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 pub(super) fn status(status: Status) -> (&'static str, Colour) {
@@ -89,7 +100,7 @@ fn about(node: &NodeRow, teller: &str, names: &Names) -> String {
     let mut words = Vec::new();
     if node.id == teller {
         words.push("this node".to_owned());
-    } else if !node.reachable {
+    } else if node.reachable == Some(false) {
         words.push("never reached".to_owned());
     }
     if !node.witnesses.is_empty() {
@@ -169,7 +180,7 @@ pub(super) mod tests {
             tags: BTreeMap::new(),
             status,
             version: 3,
-            reachable: true,
+            reachable: Some(true),
             edges_out: 1,
             edges_in: 0,
             witnesses: witnesses.iter().copied().map(id).collect(),
@@ -182,7 +193,7 @@ pub(super) mod tests {
             node("twin", '4', 7103, Status::Left, &[]),
             node("twin", '5', 7104, Status::Up, &[]),
         ];
-        nodes[4].reachable = false;
+        nodes[4].reachable = Some(false);
         nodes[4].tags = [("rack".to_owned(), "a \"b\" \u{202e}\n".to_owned())].into();
         NetworkReport {
             schema: SCHEMA,
@@ -198,6 +209,7 @@ pub(super) mod tests {
             },
             nodes,
             edges: vec![edge('5', '1'), edge('2', '5'), edge('2', '1'), edge('1', '2'), edge('9', '1')],
+            census: None,
         }
     }
 

@@ -31,6 +31,7 @@ pub fn command() -> Command {
     let partition = value("partition", "SHARE").value_parser(percent).num_args(0..=1).default_missing_value("50%");
     let idle = value("idle", "DURATION").value_parser(duration::parse);
     let all_but = value("all-but", "COUNT").value_parser(value_parser!(u16).range(1..));
+    let churn = value("churn", "RATE").value_parser(rate);
     let format = value("format", "FORM").value_parser(FORMATS).default_value(FORMATS[0]);
     Command::new("simulate")
         .about("Run the protocol's own code in virtual time: how fast a network agrees, and what that costs")
@@ -41,6 +42,7 @@ pub fn command() -> Command {
             latency.help("One way, between the hosts of a pair, which keeps it"),
             share("loss").help("This share of all packets is lost, and sent again later"),
             share("broken").help("This share of all connections breaks each second"),
+            share("hostile").help("This share of all members lies, in five ways"),
             span("skew", "2s").help("How far wall clocks are off, at most"),
             cost.help("What checking a signature costs a process; 0s: nothing"),
             idle.help("Then nothing happens for so long: what is sent all the same is measured"),
@@ -51,6 +53,10 @@ pub fn command() -> Command {
             part("crash").help("Then so many vanish without a word"),
             all_but.help("Then all but so many vanish"),
             partition.help("Then the network is cut in two, this share on one side, half if none is given, and healed"),
+            churn.help("Then so many nodes a second go or come back, as in 2 or 0.1"),
+            span("churn-for", "60s").help("For how long they do"),
+            share("one-way").help("Then this share of all pairs hears each other in one direction only, and then in both again"),
+            flag("expiry").help("Then some go, two days pass, and all that was ever said is said again: nobody may come back"),
             span("duration", "60s").help("How long each step may take, in virtual time, before it has failed"),
             format.help("How to print"),
         ])
@@ -81,6 +87,7 @@ fn scenario(matches: &ArgMatches, seed: u64) -> Scenario {
         broken: share("broken"),
         skew: span("skew").unwrap_or(usual.skew),
         signature_cost: span("signature-cost").unwrap_or_default(),
+        hostile: share("hostile"),
         ..usual
     };
     Scenario {
@@ -95,6 +102,8 @@ fn troubles(matches: &ArgMatches) -> Vec<Trouble> {
     let part = |name| matches.get_one::<Part>(name).copied().filter(|part| !part.is_nobody());
     let all_but = matches.get_one("all-but").map(|left: &u16| Part::AllBut(usize::from(*left)));
     let aside = matches.get_one("partition").copied().filter(|share| *share > 0.0).map(Part::Share);
+    let churn = matches.get_one("churn").copied().zip(matches.get_one("churn-for").copied());
+    let one_way = matches.get_one("one-way").copied().filter(|share| *share > 0.0);
     let troubles = [
         matches.get_one("idle").copied().map(Trouble::Idle),
         matches.get_flag("change").then_some(Trouble::Change),
@@ -104,6 +113,9 @@ fn troubles(matches: &ArgMatches) -> Vec<Trouble> {
         part("crash").map(Trouble::Crash),
         all_but.map(Trouble::Crash),
         aside.map(Trouble::Partition),
+        churn.map(|(rate, span)| Trouble::Churn(rate, span)),
+        one_way.map(Trouble::OneWay),
+        matches.get_flag("expiry").then_some(Trouble::Expiry),
     ];
     troubles.into_iter().flatten().collect()
 }
@@ -114,6 +126,14 @@ fn percent(text: &str) -> Result<f64, String> {
     match number.filter(|number| (0.0..100.0).contains(number)) {
         Some(number) => Ok(number / 100.0),
         None => Err("must be a share from 0% to below 100%, as in 30%".to_owned()),
+    }
+}
+
+/// So many times a second.
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>().ok().filter(|rate| (0.001..=1000.0).contains(rate)) {
+        Some(rate) => Ok(rate),
+        None => Err("must be a number from 0.001 to 1000, so many times a second".to_owned()),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::access::{self, AccessError};
+use super::counting;
 use super::monitor_status;
 use super::registry::{End, IdleCall, Registry, StatusCall};
 use super::tagging;
@@ -14,7 +15,9 @@ use crate::protocol::address::HostPort;
 use crate::protocol::bans::Ban;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::node::{Input, Node, Outcome};
+use crate::protocol::reason::Reason;
 use crate::protocol::report::{ConnectReport, DisconnectReport, IdentityReport, SCHEMA, Status, TagsReport};
+use crate::protocol::testimony::Mode;
 
 /// The node's desk.
 pub struct NodeDesk {
@@ -61,6 +64,22 @@ impl NodeDesk {
                 Answer::ok(&report)
             }
         }
+    }
+
+    fn census(&self, mode: Mode, reply: Reply) {
+        counting::count(&self.registry, mode, move |counted| {
+            reply.answer(match counted {
+                Ok(report) => Answer::ok(&report),
+                Err(reason) => Answer::Error(AdminError::negative(
+                    reason.to_string(),
+                    match reason {
+                        Reason::Overloaded => "a node begins six censuses a minute, four at a time: try again later",
+                        Reason::Leaving => "the node takes its leave, and counts nobody any more",
+                        _ => "the node cannot count the network: see its log",
+                    },
+                )),
+            });
+        });
     }
 
     fn forget(&self, text: &str) -> Answer {
@@ -116,10 +135,11 @@ impl Desk for NodeDesk {
                 let _ = self.registry.lines().status.try_send(StatusCall::Report(Box::new(answer)));
             }
             Verb::Peers { all } => reply.answer(Answer::ok(&monitor_status::peers(&self.registry, all))),
-            Verb::Network => {
+            Verb::Network { census: false, prove: false } => {
                 let report = self.registry.read(|node, now| node.network_report(now));
                 reply.answer(Answer::ok(&report));
             }
+            Verb::Network { prove, .. } => self.census(if prove { Mode::Prove } else { Mode::Count }, reply),
             Verb::Connect { address } => self.connect(address, reply),
             Verb::Disconnect { target } => reply.answer(self.disconnect(&target)),
             Verb::Forget { node } => reply.answer(self.forget(&node)),

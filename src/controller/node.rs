@@ -16,7 +16,7 @@ use super::registry::{Call, End, IdleCall, Lines, Registry, StatusCall};
 use super::reload::{self, Reloaded};
 use super::start_error::StartError;
 use super::state_dir::StateDir;
-use super::{listen, main_loop, monitor_idle, network_discovery, resolver, tagging, threads};
+use super::{counting, listen, main_loop, monitor_idle, network_discovery, resolver, tagging, threads};
 use crate::admin::server::AdminServer;
 use crate::admin::socket::prepare_directory;
 use crate::clock::Clock;
@@ -34,6 +34,7 @@ use crate::protocol::report::{
     BanReport, BansReport, IdentityReport, NetworkReport, PeersReport, Report, SCHEMA, UnbanReport,
 };
 use crate::protocol::tags::Tags;
+use crate::protocol::testimony::Mode;
 use crate::reactor::{Acceptor, PollWaker, Reactor, ReactorSettings};
 use crate::secure::credentials::Credentials;
 use crate::secure::door::Door;
@@ -185,6 +186,16 @@ impl Node {
     /// The whole network as this node knows it, as `kithd network` prints it.
     pub fn network(&self) -> NetworkReport {
         self.registry.read(|node, now| node.network_report(now))
+    }
+
+    /// The same, and who of it answers within five seconds, as `kithd network --census` and `--prove` print it.
+    ///
+    /// # Errors
+    /// Why there was no census: [`Reason::Overloaded`] for more than six a minute or four at a time.
+    pub fn census(&self, mode: Mode) -> Result<NetworkReport, Reason> {
+        let (answer, counted) = bounded(1);
+        counting::count(&self.registry, mode, move |report| drop(answer.send(report)));
+        counted.recv().unwrap_or(Err(Reason::Leaving))
     }
 
     /// Its connections, as `kithd peers` prints them.

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::peer::main_loop::{Gauge, MAX_COMMANDS, Surroundings, spawn};
 use crate::protocol::address::HostPort;
+use crate::protocol::census_report::CensusReport;
 use crate::protocol::heartbeat::Side;
 use crate::protocol::identity::PeerId;
 use crate::protocol::node::{Action, Input, Node, Notice, Outcome, Ticket};
@@ -21,6 +22,7 @@ use crate::protocol::peer_state::Command;
 use crate::protocol::reason::Reason;
 use crate::protocol::refusal_log::RefusalLog;
 use crate::protocol::report::Report;
+use crate::protocol::testimony::{Mode, Nonce};
 use crate::protocol::time::{Now, Time};
 use crate::reactor::{Counts, Stream};
 
@@ -31,6 +33,9 @@ const MAX_CLOSED: usize = 256;
 
 /// Called once it is known how a user's `connect` ended.
 pub type Answer = Box<dyn FnOnce(Outcome) + Send>;
+
+/// Called once a user's census is over, or was refused.
+pub type CountAnswer = Box<dyn FnOnce(Result<Box<CensusReport>, Reason>) + Send>;
 
 /// What ctl-main is told beside its peers' events.
 pub enum Call {
@@ -116,6 +121,7 @@ struct Inside {
     closed: VecDeque<(PeerId, Counts)>,
     beats_of_closed: u64,
     tickets: BTreeMap<Ticket, Answer>,
+    censuses: BTreeMap<Ticket, CountAnswer>,
     next_ticket: Ticket,
     /// Until when the two ticking loops sleep; `None` is for ever.
     idle_sleeps: Option<Time>,
@@ -141,6 +147,7 @@ struct Afterwards {
     dials: Vec<(PeerId, Command)>,
     resolve: Vec<HostPort>,
     answers: Vec<(Answer, Outcome)>,
+    counted: Vec<(CountAnswer, Result<Box<CensusReport>, Reason>)>,
     notices: Vec<Notice>,
     fatal: Option<Reason>,
     farewell: Option<Sender<()>>,
@@ -158,6 +165,7 @@ impl Registry {
             closed: VecDeque::new(),
             beats_of_closed: 0,
             tickets: BTreeMap::new(),
+            censuses: BTreeMap::new(),
             next_ticket: 1,
             idle_sleeps: Some(Time::ZERO),
             discovery_sleeps: Some(Time::ZERO),
@@ -207,6 +215,18 @@ impl Registry {
             ticket
         };
         self.handle(Input::Connect(address, ticket));
+    }
+
+    /// A user's census: `answer` is called once it is over.
+    pub fn count(&self, nonce: Nonce, mode: Mode, answer: CountAnswer) {
+        let ticket = {
+            let mut inside = self.inside.lock();
+            let ticket = inside.next_ticket;
+            inside.next_ticket += 1;
+            inside.censuses.insert(ticket, answer);
+            ticket
+        };
+        self.handle(Input::Census(nonce, mode, ticket));
     }
 
     /// Notices from now on.
@@ -320,6 +340,9 @@ impl Registry {
         for (answer, outcome) in afterwards.answers {
             answer(outcome);
         }
+        for (answer, counted) in afterwards.counted {
+            answer(counted);
+        }
         self.tell(&afterwards.notices);
         if let Some(told) = afterwards.farewell {
             let _ = told.try_send(());
@@ -396,6 +419,9 @@ impl Inside {
                 Action::Notify(notice) => afterwards.notices.push(notice),
                 Action::Connected(ticket, outcome) => {
                     afterwards.answers.extend(self.tickets.remove(&ticket).map(|answer| (answer, outcome)));
+                }
+                Action::Counted(ticket, counted) => {
+                    afterwards.counted.extend(self.censuses.remove(&ticket).map(|answer| (answer, counted)));
                 }
                 Action::Fatal(reason) => afterwards.fatal = Some(reason),
             }

@@ -21,10 +21,11 @@ use crate::protocol::codec::{Message, decode_frame, encode_frame, messages};
 use crate::protocol::discovery::agreement::Claim;
 use crate::protocol::heartbeat::{Answers, Side};
 use crate::protocol::identity::PeerId;
-use crate::protocol::message::{HeadMessage, TailMessage};
+use crate::protocol::message::TailMessage;
+use crate::protocol::node::Event;
 use crate::protocol::peer_state::{Action, Command, Input, Peer, PeerEvent, PeerState, PeerTimes};
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{Item, Record, Verified, VerifiedItem};
+use crate::protocol::record::{Item, Record};
 use crate::protocol::time::Time;
 use crate::reactor::{Connection, Counts, ReactorHandle, Stream, dial_reason};
 use crate::secure::credentials::Credentials;
@@ -43,7 +44,7 @@ const MAX_WAITING_EVENTS: usize = 1;
 pub const MAX_COMMANDS: usize = 1024;
 
 /// An event of a peer, signed parts checked.
-pub type Checked = PeerEvent<Verified<Record>, VerifiedItem>;
+pub type Checked = Event;
 
 /// What all peers of a node share.
 #[derive(Clone)]
@@ -392,14 +393,8 @@ impl MainLoop {
                 link.shaking = shaking;
                 link.sink.queue_in_the_clear(bytes)
             }
-            Action::Issue(message) => {
-                let news = matches!(message, TailMessage::Push(_) | TailMessage::Sync { .. });
-                self.send(if news { Class::News } else { Class::Control }, &message)
-            }
-            Action::Answer(message) => {
-                let control = matches!(message, HeadMessage::Welcome { .. } | HeadMessage::Goodbye(_));
-                self.send(if control { Class::Control } else { Class::News }, &message)
-            }
+            Action::Issue(message) => self.send(Class::of_request(&message), &message),
+            Action::Answer(message) => self.send(Class::of_answer(&message), &message),
             Action::Beat { seq, echo } => {
                 self.gauge.beats.fetch_add(1, Ordering::Relaxed);
                 let statement = self.around.claim.lock().statement(self.around.clock.time());
@@ -426,7 +421,8 @@ impl MainLoop {
     /// Checks what is signed, and puts the event in line for the controller.
     fn report(&mut self, event: PeerEvent<Arc<Record>, Item>) -> Result<(), Reason> {
         let door = &self.around.door;
-        let checked = event.check(|record| door.record(record), |item| door.item(item))?;
+        let checked =
+            event.check(|said| door.record(said), |said| door.item(said), |nonce, said| door.testimony(nonce, said))?;
         self.waiting.push_back(checked);
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!  queue(Control) ──▶ [ heartbeats, Goodbye ] ────┐ first
 //!  queue(News) ─────▶ [ discovery ] ──────────────┼──▶ seal ──▶ batch (≤ 64 KiB) ──▶ one write ──▶ socket
-//!  queue(Bulk) ─────▶ [ requests, responses ] ────┘ last  ▲
+//!  queue(Bulk) ─────▶ [ what is large ] ──────────┘ last  ▲
 //!  handshake messages, in the clear ──────────────────────┘ before all
 //!       any thread           bounded, nothing is dropped            whoever flushes, one at a time
 //! ```
@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use parking_lot::Mutex;
 
 use crate::protocol::codec::MAX_FRAME;
+use crate::protocol::message::{HeadMessage, TailMessage};
 use crate::protocol::reason::Reason;
 use crate::reactor::Connection;
 use crate::secure::session::Sealing;
@@ -48,8 +49,27 @@ pub enum Class {
     Control,
     /// What discovery says; bounded by itself, below what an application may have waiting.
     News,
-    /// What applications send.
+    /// What may be large and can wait: what applications send, answers to a census.
     Bulk,
+}
+
+impl Class {
+    /// Of what a tail says.
+    pub fn of_request(message: &TailMessage) -> Self {
+        match message {
+            TailMessage::Push(_) | TailMessage::Sync { .. } => Self::News,
+            _ => Self::Control,
+        }
+    }
+
+    /// Of what a head says. A proof of a large network is more than discovery may have waiting, and can wait.
+    pub fn of_answer(message: &HeadMessage) -> Self {
+        match message {
+            HeadMessage::Welcome { .. } | HeadMessage::Goodbye(_) => Self::Control,
+            HeadMessage::Census { .. } => Self::Bulk,
+            _ => Self::News,
+        }
+    }
 }
 
 /// One sink's bounds.

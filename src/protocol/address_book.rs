@@ -330,6 +330,11 @@ impl AddressBook {
         }
     }
 
+    /// True for an address that has answered, and not failed since: if it may not be dialled now, it was busy.
+    pub fn is_merely_busy(&self, address: &HostPort) -> bool {
+        self.known.get(address).is_some_and(|known| known.reached && known.failures == 0 && !known.under_way)
+    }
+
     /// The address leads back to this node: it is never tried again.
     pub fn mark_myself(&mut self, address: &HostPort, now: Time) {
         let known = self.entry(address.clone(), now);

@@ -131,11 +131,12 @@ impl Bans {
         Some(ban)
     }
 
-    /// Drops what has ended.
-    pub fn expire(&mut self, now: Now) {
+    /// Drops what has ended; true if anything has.
+    pub fn expire(&mut self, now: Now) -> bool {
         let before = self.held.len();
         self.held.retain(|_, ban| ban.stands(now));
         self.stamp += u64::from(self.held.len() != before);
+        self.held.len() != before
     }
 
     /// Those that stand: nodes by id, then addresses in their order.

@@ -250,7 +250,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::hash::Hash;
+    use crate::protocol::hash::HalfHash;
     use crate::protocol::list::List;
     use crate::protocol::message::Statement;
 
@@ -286,7 +286,7 @@ mod tests {
     }
 
     fn heartbeat() -> TailMessage {
-        let statement = Statement { digest: Hash([7; 32]), ages: List::new() };
+        let statement = Statement { digest: HalfHash([7; 16]), ages: List::new() };
         TailMessage::Heartbeat { seq: 3, statement, echo: Some(2) }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ControllerId  32 bytes   the node's Ed25519 public key: unique in the network, its true name
-//! ShortId        8 bytes   hash of the above, for lists of edges
+//! ShortId        8 bytes   the first of these, for lists of edges
 //! Label         1..=63     a readable handle, hopefully unique: shown, never trusted
 //! PeerId         u64       the controller's local number for one connection
 //! ```
@@ -13,18 +13,16 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::hash::{Hash, hash_parts};
-
 /// A node's identity in the whole network: its Ed25519 public key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ControllerId(pub [u8; 32]);
 
 impl ControllerId {
-    /// The eight-byte form used in edge lists and witnesses (`discovery.md` 2.1).
+    /// The eight-byte form used in edge lists and witnesses (`discovery.md` 2.1): its first bytes. A hash would be no harder
+    /// to collide with (keys are as quickly made as hashed), and cost more than all else that is done with a witness.
     pub fn short(&self) -> ShortId {
-        let Hash(digest) = hash_parts(b"kith short id", &[&self.0]);
         let mut short = [0; 8];
-        short.copy_from_slice(&digest[..8]);
+        short.copy_from_slice(&self.0[..8]);
         ShortId(short)
     }
 
@@ -54,7 +52,7 @@ impl FromStr for ControllerId {
     }
 }
 
-/// The first eight bytes of a node id's hash: names a node inside a record or witness.
+/// The first eight bytes of a node id: names a node inside a record or witness.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ShortId(pub [u8; 8]);
 

@@ -2,13 +2,15 @@
 //!
 //! `Vec` as serde reads it trusts the length the sender claims for its first allocation, and has no bound of its own:
 //! sixteen bytes could claim 2^30 elements. `List` refuses a claim above its bound before it reads an element, and
-//! grows only with elements that really arrived.
+//! grows only with elements that really arrived. On the wire its length takes two bytes, not eight: half of all messages
+//! are heartbeats, and a list is a good part of each.
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 
 use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// At most `MAX` elements, each of which takes bytes on the wire:
@@ -84,7 +86,14 @@ impl<T: fmt::Debug, const MAX: usize> fmt::Debug for List<T, MAX> {
 
 impl<T: Serialize, const MAX: usize> Serialize for List<T, MAX> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
+        if serializer.is_human_readable() {
+            return self.0.serialize(serializer);
+        }
+        let mut parts = serializer.serialize_tuple(self.0.len() + 1)?;
+        // At most MAX, which fits.
+        parts.serialize_element(&(self.0.len() as u16))?;
+        self.0.iter().try_for_each(|item| parts.serialize_element(item))?;
+        parts.end()
     }
 }
 
@@ -92,11 +101,16 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for List<T, MA
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // A zero-sized element costs no input bytes: 2^60 of them would be read for ever.
         const { assert!(size_of::<T>() > 0, "no zero-sized elements on the wire") };
-        deserializer.deserialize_seq(ListVisitor(PhantomData))
+        const { assert!(MAX <= u16::MAX as usize, "its length is said in two bytes") };
+        if deserializer.is_human_readable() {
+            return deserializer.deserialize_seq(ListVisitor(PhantomData, false));
+        }
+        deserializer.deserialize_tuple(MAX + 1, ListVisitor(PhantomData, true))
     }
 }
 
-struct ListVisitor<T, const MAX: usize>(PhantomData<T>);
+/// Reads the elements; of the wire's form, behind their number.
+struct ListVisitor<T, const MAX: usize>(PhantomData<T>, bool);
 
 impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for ListVisitor<T, MAX> {
     type Value = List<T, MAX>;
@@ -106,11 +120,16 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for ListVisitor<T,
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
-        if let Some(claimed) = sequence.size_hint().filter(|claimed| *claimed > MAX) {
+        let counted = match self.1 {
+            true => sequence.next_element::<u16>()?.map(usize::from),
+            false => sequence.size_hint(),
+        };
+        if let Some(claimed) = counted.filter(|claimed| *claimed > MAX) {
             return Err(A::Error::invalid_length(claimed, &self));
         }
         let mut list = List::new();
-        while let Some(item) = sequence.next_element()? {
+        while !(self.1 && Some(list.len()) == counted) {
+            let Some(item) = sequence.next_element()? else { break };
             list.push(item).map_err(|_| A::Error::invalid_length(MAX + 1, &self))?;
         }
         Ok(list)

@@ -7,12 +7,14 @@
 //!                                          (or Busy with other addresses, or Goodbye with a reason)
 //!  Heartbeat{seq, statement, echo} ──────▶
 //!                  ◀────────────────────── Heartbeat{seq, statement}
-//!  Sync{buckets} ────────────────────────▶               on connect, and when views stay different
-//!                  ◀────────────────────── Differences{entries}
-//!  Push{items, want} ────────────────────▶               the tail's news
-//!                  ◀────────────────────── Ack{items, want}
+//!  Sync{first, buckets} ─────────────────▶               on connect, and when views stay different
+//!                  ◀────────────────────── Differences{last, entries}
+//!  Push{items, announcements, want} ─────▶               the tail's news
+//!                  ◀────────────────────── Ack{items, announcements, want}
 //!  Watch ────────────────────────────────▶               two are held open ...
-//!                  ◀────────────────────── News{items, want}   ... and answered when the head has news
+//!                  ◀────────────────────── News{items, announcements, want}   ... and answered when the head has news
+//!  Census{nonce, mode, remaining} ───────▶               count the network behind you
+//!                  ◀────────────────────── Census{nonce, returns}   once, or in several parts
 //!  Goodbye{reason} ◀─────────────────────▶ Goodbye{reason}
 //! ```
 //!
@@ -24,17 +26,20 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::hash::Hash;
+use super::hash::HalfHash;
 use super::identity::ShortId;
 use super::list::List;
 use super::reason::Reason;
 use super::record::{Item, Record};
+use super::testimony::{Mode, Nonce, Returns};
 
 /// The version of the protocol this code speaks; both ends take the highest they share.
 pub const VERSION: u8 = 1;
 /// Items in one message: with the smallest item of about 100 bytes a frame holds not many more.
 pub const MAX_ITEMS: usize = 128;
-/// Wanted records in one message; the asked one answers within its frame's size.
+/// Announcements in one message, 16 bytes each, so that they fit a frame beside what is wanted.
+pub const MAX_ANNOUNCEMENTS: usize = 700;
+/// Nodes wanted in one message; the asked one answers within its frame's size.
 pub const MAX_WANT: usize = 256;
 /// Addresses a busy head offers instead.
 pub const MAX_HINTS: usize = 16;
@@ -60,13 +65,13 @@ pub enum Purpose {
 /// Taken from one snapshot and never changed after (`discovery.md` 2.3). Ages are in units of 100 ms, rounded up.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Statement {
-    /// The view digest of the node that states it.
-    pub digest: Hash,
+    /// The first half of the view digest of the node that states it.
+    pub digest: HalfHash,
     /// One byte a hop; their number is the agreement radius.
     pub ages: List<u8, MAX_RADIUS>,
 }
 
-/// A bucket of the view: nodes whose id's hash begins with this byte, and eight bytes of their entries' hash.
+/// A bucket of the view: nodes whose id begins with this byte, and eight bytes of their entries' hash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BucketHash(pub u8, pub [u8; 8]);
 
@@ -74,19 +79,81 @@ pub struct BucketHash(pub u8, pub [u8; 8]);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct EntryHash(pub ShortId, pub [u8; 8]);
 
-/// News and what is wanted in return.
+/// "I have this of that node": whoever lacks it says that he wants it.
+///
+/// Versions are told by their lower half and compared as serial numbers (RFC 1982): a node that publishes 2^31 times while
+/// an announcement is under way does not exist.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Which node.
+    pub node: ShortId,
+    /// The lower half of its record's version.
+    pub version: u32,
+    /// Tells its verdict (witnesses of `down`, a decision to forget) from others; all zeros if there is none.
+    pub verdict: [u8; 4],
+    /// Somebody misses it.
+    pub suspected: bool,
+}
+
+/// What of an entry is meant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Part {
+    /// The record, and with it all that is said of it.
+    All,
+    /// Witnesses of `down`, or the decision to forget.
+    Verdict,
+    /// Who misses the node.
+    Suspicion,
+}
+
+/// "Send me this."
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Want(pub ShortId, pub Part);
+
+/// A step of the roll call on a view (`discovery/roll_call.rs`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Roll {
+    /// The first half of the digest that all are to hold.
+    pub digest: HalfHash,
+    /// Which call of the root this belongs to.
+    pub round: u32,
+    /// What is said.
+    pub step: RollStep,
+}
+
+/// What is said in a roll call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum RollStep {
+    /// Down the tree: do you and all behind you hold it?
+    Call,
+    /// Up: we do.
+    Present,
+    /// Down: all do, within the last `age_ms`; and `Present` had been here for `held_ms` when this was sent.
+    All {
+        /// In milliseconds, when this was sent.
+        age_ms: u32,
+        /// In milliseconds.
+        held_ms: u32,
+    },
+}
+
+/// News, and what is wanted in return.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct News {
     /// Signed items, at most a frame's worth.
     pub items: List<Item, MAX_ITEMS>,
-    /// Nodes of whom the sender wants all that the receiver knows.
-    pub want: List<ShortId, MAX_WANT>,
+    /// What the sender has besides.
+    pub announcements: List<Announcement, MAX_ANNOUNCEMENTS>,
+    /// What the sender wants of the receiver.
+    pub want: List<Want, MAX_WANT>,
+    /// The roll call, if the two are neighbours in its tree.
+    pub roll: Option<Roll>,
 }
 
 impl News {
     /// True if it says and asks nothing.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.want.is_empty()
+        self.items.is_empty() && self.announcements.is_empty() && self.want.is_empty() && self.roll.is_none()
     }
 }
 
@@ -106,14 +173,16 @@ pub enum TailMessage {
     },
     /// The edge is from now on for something else.
     Repurpose(Purpose),
-    /// Are you there? With a statement; `echo` is the number of the last answer that arrived.
+    /// Are you there? With a statement; `echo` is the number of the last answer that arrived. Besides, it asks for news as
+    /// two `Watch` would, and its answer acknowledges every `Push` before it: what is asked and acknowledged anyway takes no
+    /// messages of its own while little happens.
     Heartbeat {
         /// Rises by one each time on this connection.
-        seq: u64,
+        seq: u32,
         /// The tail's statement.
         statement: Statement,
         /// The last answer that the tail had when it sent this: dates the statement without a common clock.
-        echo: Option<u64>,
+        echo: Option<u32>,
     },
     /// A request to be answered when there is news; a head holds two of them.
     Watch,
@@ -121,11 +190,25 @@ pub enum TailMessage {
     Push(News),
     /// The tail's view in short, bucket by bucket; empty ones are left out.
     Sync {
+        /// The first bucket to compare; the ones before it were.
+        first: u8,
         /// In rising order.
         buckets: List<BucketHash, 256>,
     },
     /// The tail closes the edge.
     Goodbye(Reason),
+    /// Whether changes are to be passed on over this edge at once; if not, after a second, and only what the other end has
+    /// not shown to have by then. The tail decides for both, since only it measures round trips.
+    Eager(bool),
+    /// Be counted, with all that lie behind you and are not counted yet.
+    Census {
+        /// Which census.
+        nonce: Nonce,
+        /// What it is to bring home.
+        mode: Mode,
+        /// How long the tail waits for the last answer, in milliseconds.
+        remaining_ms: u32,
+    },
 }
 
 /// What a head may send: nothing that nobody asked for.
@@ -148,7 +231,7 @@ pub enum HeadMessage {
     /// Answers `Heartbeat`.
     Heartbeat {
         /// The number of the heartbeat it answers.
-        seq: u64,
+        seq: u32,
         /// The head's statement.
         statement: Statement,
     },
@@ -158,11 +241,20 @@ pub enum HeadMessage {
     Ack(News),
     /// Answers `Sync`: the buckets that differ and all that the head has in them.
     Differences {
-        /// Buckets whose hashes differ, as many as fit.
+        /// The last bucket that was compared: from the next on the tail asks again.
+        last: u8,
+        /// Buckets whose hashes differ.
         buckets: List<u8, 256>,
         /// The head's entries of exactly those buckets.
         entries: List<EntryHash, MAX_ENTRIES>,
     },
     /// The head closes the edge.
     Goodbye(Reason),
+    /// Answers `Census`, perhaps in several parts.
+    Census {
+        /// The census that it answers.
+        nonce: Nonce,
+        /// Who is counted.
+        returns: Returns,
+    },
 }

@@ -3,16 +3,19 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::identity::ShortId;
 use super::key_mark::KeyMark;
 use super::list::List;
-use super::message::{BucketHash, EntryHash, MAX_ENTRIES, MAX_HINTS, Purpose, Statement};
+use super::message::{
+    Announcement, BucketHash, EntryHash, MAX_ENTRIES, MAX_HINTS, News, Purpose, Roll, Statement, Want,
+};
 use super::reason::Reason;
+use super::record::Item;
+use super::testimony::{Mode, Nonce, Returns, Testimony};
 use super::time::Time;
 
-/// What a peer tells the controller. `R` and `I` are records and items: as they came, then verified.
+/// What a peer tells the controller. `R`, `I` and `T` are records, items and testimonies: as they came, then verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerEvent<R, I> {
+pub enum PeerEvent<R, I, T = Testimony> {
     /// The stream stands.
     Connected,
     /// The handshake is over, and was made with this network key.
@@ -44,20 +47,27 @@ pub enum PeerEvent<R, I> {
     },
     /// The tail wants the edge for something else.
     Repurpose(Purpose),
-    /// What the remote says of the view it holds, not made before this moment.
-    Statement(Statement, Time),
+    /// A heartbeat, or its answer: what the remote says of the view it holds, and a moment before which that was not made,
+    /// if there is one.
+    Statement(Statement, Option<Time>),
     /// A round trip was measured; the smoothed value.
     RoundTrip(Duration),
     /// The tail asks for news.
     Watch,
     /// The tail's news: to be acknowledged.
-    Push(Vec<I>, Vec<ShortId>),
+    Push(Tidings<I>),
     /// The head's news, or the answer to this node's.
-    News(Vec<I>, Vec<ShortId>, NewsKind),
-    /// The tail compares views.
-    Sync(List<BucketHash, 256>),
-    /// The head's entries in the buckets that differ.
-    Differences(List<u8, 256>, List<EntryHash, MAX_ENTRIES>),
+    News(Tidings<I>, NewsKind),
+    /// The tail wants changes passed on at once, or not.
+    Eager(bool),
+    /// The tail compares views, from this bucket on.
+    Sync(u8, List<BucketHash, 256>),
+    /// The head's entries in the buckets that differ, up to the last that was compared.
+    Differences(u8, List<u8, 256>, List<EntryHash, MAX_ENTRIES>),
+    /// The tail counts the network, and waits so many milliseconds.
+    Census(Nonce, Mode, u32),
+    /// The head's answer to a census, or a part of it.
+    Counted(Nonce, Returns<T>),
     /// Nothing was heard for too long.
     Silent,
     /// The silence is over.
@@ -71,6 +81,26 @@ pub enum PeerEvent<R, I> {
     },
 }
 
+/// [`News`] as they came, or with their items verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tidings<I> {
+    /// Signed items.
+    pub items: Vec<I>,
+    /// What the remote has besides.
+    pub announcements: Vec<Announcement>,
+    /// What the remote wants.
+    pub want: Vec<Want>,
+    /// A step of the roll call.
+    pub roll: Option<Roll>,
+}
+
+impl From<News> for Tidings<Item> {
+    fn from(news: News) -> Self {
+        let News { items, announcements, want, roll } = news;
+        Self { items: items.into_vec(), announcements: announcements.into_vec(), want: want.into_vec(), roll }
+    }
+}
+
 /// Which request a head's news answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NewsKind {
@@ -80,33 +110,41 @@ pub enum NewsKind {
     Acknowledged,
 }
 
-impl<R, I> PeerEvent<R, I> {
+impl<R, I, T> PeerEvent<R, I, T> {
     /// The same event with its signed parts passed through a check.
     ///
     /// # Errors
     /// The first failure of the check.
-    pub fn check<R2, I2, E>(
+    pub fn check<R2, I2, T2, E>(
         self,
         record: impl Fn(R) -> Result<R2, E>,
         item: impl Fn(I) -> Result<I2, E>,
-    ) -> Result<PeerEvent<R2, I2>, E> {
-        let items = |items: Vec<I>| items.into_iter().map(&item).collect::<Result<Vec<_>, E>>();
+        testimony: impl Fn(Nonce, T) -> Result<T2, E>,
+    ) -> Result<PeerEvent<R2, I2, T2>, E> {
+        let items = |said: Tidings<I>| {
+            let Tidings { items, announcements, want, roll } = said;
+            let items = items.into_iter().map(&item).collect::<Result<Vec<_>, E>>()?;
+            Ok(Tidings { items, announcements, want, roll })
+        };
         Ok(match self {
             Self::Hello { record: said, clock_ms, purpose, dialled } => {
                 PeerEvent::Hello { record: record(said)?, clock_ms, purpose, dialled }
             }
             Self::Welcome { record: said, clock_ms } => PeerEvent::Welcome { record: record(said)?, clock_ms },
             Self::Busy { record: said, hints } => PeerEvent::Busy { record: record(said)?, hints },
-            Self::Push(said, want) => PeerEvent::Push(items(said)?, want),
-            Self::News(said, want, kind) => PeerEvent::News(items(said)?, want, kind),
+            Self::Push(said) => PeerEvent::Push(items(said)?),
+            Self::News(said, kind) => PeerEvent::News(items(said)?, kind),
+            Self::Eager(eager) => PeerEvent::Eager(eager),
+            Self::Counted(nonce, returns) => PeerEvent::Counted(nonce, returns.check(|said| testimony(nonce, said))?),
+            Self::Census(nonce, mode, remaining_ms) => PeerEvent::Census(nonce, mode, remaining_ms),
             Self::Connected => PeerEvent::Connected,
             Self::Secured(key) => PeerEvent::Secured(key),
             Self::Repurpose(purpose) => PeerEvent::Repurpose(purpose),
             Self::Statement(statement, dated) => PeerEvent::Statement(statement, dated),
             Self::RoundTrip(span) => PeerEvent::RoundTrip(span),
             Self::Watch => PeerEvent::Watch,
-            Self::Sync(buckets) => PeerEvent::Sync(buckets),
-            Self::Differences(buckets, entries) => PeerEvent::Differences(buckets, entries),
+            Self::Sync(first, buckets) => PeerEvent::Sync(first, buckets),
+            Self::Differences(last, buckets, entries) => PeerEvent::Differences(last, buckets, entries),
             Self::Silent => PeerEvent::Silent,
             Self::Alive => PeerEvent::Alive,
             Self::Closed { reason, by_remote } => PeerEvent::Closed { reason, by_remote },

@@ -17,16 +17,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::heartbeat::{Due, Heartbeat, LATE, Side};
+use super::heartbeat::{Due, Heartbeat, LATE, RELAXED, Side};
 use super::identity::ControllerId;
 use super::key_mark::KeyMark;
-use super::message::{HeadMessage, News, Purpose, TailMessage};
+use super::message::{HeadMessage, Purpose, TailMessage};
 use super::open_requests::OpenRequests;
 use super::reason::Reason;
 use super::record::{Item, Record};
 use super::time::Time;
 
-pub use super::peer_event::{NewsKind, PeerEvent};
+pub use super::peer_event::{NewsKind, PeerEvent, Tidings};
 
 /// The state of one connection.
 #[derive(Clone, Debug)]
@@ -142,9 +142,9 @@ pub enum Action {
     /// Send a heartbeat with the node's present statement.
     Beat {
         /// Its number.
-        seq: u64,
+        seq: u32,
         /// The last answer that arrived.
-        echo: Option<u64>,
+        echo: Option<u32>,
     },
     /// The remote is identified: larger frames are welcome.
     Open,
@@ -167,11 +167,22 @@ pub struct PeerTimes {
     pub handshake: Duration,
 }
 
+impl PeerTimes {
+    /// Between heartbeats on an edge of this purpose.
+    pub fn between(&self, purpose: Purpose) -> Duration {
+        match purpose {
+            Purpose::Ring => self.interval,
+            Purpose::Overlay | Purpose::Probe => self.interval * RELAXED,
+        }
+    }
+}
+
 /// One end of one connection: its state and what does not change.
 #[derive(Clone, Debug)]
 pub struct Peer {
     side: Side,
     times: PeerTimes,
+    purpose: Purpose,
     state: PeerState,
 }
 
@@ -180,7 +191,7 @@ type Actions = Vec<Action>;
 impl Peer {
     /// An idle peer of the given end.
     pub fn new(side: Side, times: PeerTimes) -> Self {
-        Self { side, times, state: PeerState::Idle }
+        Self { side, times, purpose: Purpose::Overlay, state: PeerState::Idle }
     }
 
     /// Its state now.
@@ -219,6 +230,7 @@ impl Peer {
         match (command, &mut self.state) {
             (Command::Connect(greeting), PeerState::Idle) => {
                 actions.push(Action::Dial(greeting.address));
+                self.purpose = greeting.purpose;
                 self.state = PeerState::Connecting { greeting, deadline: now + self.patience() };
             }
             (Command::Accept, PeerState::Idle) => {
@@ -239,8 +251,12 @@ impl Peer {
                 open.answered(&answer);
                 actions.push(Action::Answer(answer));
             }
-            (Command::Issue(request), PeerState::Established { open, .. }) => {
+            (Command::Issue(request), PeerState::Established { open, heartbeat }) => {
                 open.asked(&request);
+                if let TailMessage::Repurpose(purpose) = &request {
+                    self.purpose = *purpose;
+                    heartbeat.set_interval(self.times.between(*purpose), now);
+                }
                 actions.push(Action::Issue(request));
             }
             (Command::Beat, PeerState::Established { heartbeat, .. }) => {
@@ -283,6 +299,7 @@ impl Peer {
                 }
                 TailMessage::Hello { record, clock_ms, purpose, dialled } if !*heard => {
                     *heard = true;
+                    self.purpose = purpose;
                     actions.push(Action::Report(PeerEvent::Hello { record, clock_ms, purpose, dialled }));
                 }
                 TailMessage::Goodbye(reason) => self.shut(reason.heard(), true, actions),
@@ -294,15 +311,20 @@ impl Peer {
                 }
                 open.asked(&message);
                 let event = match message {
-                    TailMessage::Heartbeat { statement, .. } => match dated {
-                        Some(dated) => PeerEvent::Statement(statement, dated),
-                        None => return,
-                    },
+                    TailMessage::Heartbeat { statement, .. } => {
+                        open.beaten();
+                        PeerEvent::Statement(statement, dated)
+                    }
                     _ if open.exceeds() => return self.close(Reason::Unexpected, actions),
                     TailMessage::Watch => PeerEvent::Watch,
-                    TailMessage::Push(news) => PeerEvent::Push(news.items.into_vec(), news.want.into_vec()),
-                    TailMessage::Sync { buckets } => PeerEvent::Sync(buckets),
-                    TailMessage::Repurpose(purpose) => PeerEvent::Repurpose(purpose),
+                    TailMessage::Push(news) => PeerEvent::Push(news.into()),
+                    TailMessage::Sync { first, buckets } => PeerEvent::Sync(first, buckets),
+                    TailMessage::Eager(eager) => PeerEvent::Eager(eager),
+                    TailMessage::Census { nonce, mode, remaining_ms } => PeerEvent::Census(nonce, mode, remaining_ms),
+                    TailMessage::Repurpose(purpose) => {
+                        heartbeat.set_interval(self.times.between(purpose), now);
+                        PeerEvent::Repurpose(purpose)
+                    }
                     TailMessage::Goodbye(reason) => return self.shut(reason.heard(), true, actions),
                     TailMessage::Hello { .. } => return self.close(Reason::Unexpected, actions),
                 };
@@ -340,7 +362,6 @@ impl Peer {
                 if heartbeat.life(now) {
                     actions.push(Action::Report(PeerEvent::Alive));
                 }
-                let news = |news: News, kind| PeerEvent::News(news.items.into_vec(), news.want.into_vec(), kind);
                 let event = match message {
                     HeadMessage::Heartbeat { seq, statement } => {
                         let Some((sent, _)) = heartbeat.answered(seq, now) else {
@@ -349,11 +370,14 @@ impl Peer {
                         if let Some(round_trip) = heartbeat.round_trip() {
                             actions.push(Action::Report(PeerEvent::RoundTrip(round_trip)));
                         }
-                        PeerEvent::Statement(statement, sent)
+                        PeerEvent::Statement(statement, Some(sent))
                     }
-                    HeadMessage::News(said) => news(said, NewsKind::Watched),
-                    HeadMessage::Ack(said) => news(said, NewsKind::Acknowledged),
-                    HeadMessage::Differences { buckets, entries } => PeerEvent::Differences(buckets, entries),
+                    HeadMessage::News(said) => PeerEvent::News(said.into(), NewsKind::Watched),
+                    HeadMessage::Ack(said) => PeerEvent::News(said.into(), NewsKind::Acknowledged),
+                    HeadMessage::Differences { last, buckets, entries } => {
+                        PeerEvent::Differences(last, buckets, entries)
+                    }
+                    HeadMessage::Census { nonce, returns } => PeerEvent::Counted(nonce, returns),
                     HeadMessage::Goodbye(reason) => return self.shut(reason.heard(), true, actions),
                     HeadMessage::Welcome { .. } | HeadMessage::Busy { .. } => {
                         return self.close(Reason::Unexpected, actions);
@@ -429,7 +453,12 @@ impl Peer {
 
     fn act_on(&mut self, due: Option<Due>, actions: &mut Actions) {
         match due {
-            Some(Due::Beat { seq, echo }) => actions.push(Action::Beat { seq, echo }),
+            Some(Due::Beat { seq, echo }) => {
+                if let PeerState::Established { open, .. } = &mut self.state {
+                    open.beat();
+                }
+                actions.push(Action::Beat { seq, echo });
+            }
             Some(Due::Silent) => actions.push(Action::Report(PeerEvent::Silent)),
             Some(Due::TimedOut) => self.close(Reason::HeartbeatTimeout, actions),
             None => {}
@@ -437,7 +466,7 @@ impl Peer {
     }
 
     fn establish(&mut self, now: Time) {
-        let heartbeat = Heartbeat::new(self.side, self.times.interval, self.times.timeout, now);
+        let heartbeat = Heartbeat::new(self.side, self.times.between(self.purpose), self.times.timeout, now);
         self.state = PeerState::Established { heartbeat, open: OpenRequests::default() };
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// No sign of life within interval, timeout and the probe's second.
+    /// No sign of life within interval, timeout and the time for a probe.
     HeartbeatTimeout,
     /// The remote closed its side without a word.
     EndOfStream,
@@ -163,6 +163,11 @@ impl Reason {
     /// True if it is evidence that nothing lives at the other end (`discovery.md` 2.6).
     pub fn is_death(self) -> bool {
         matches!(self, Self::ConnectionRefused | Self::Unreachable | Self::ConnectTimeout | Self::HeartbeatTimeout)
+    }
+
+    /// True for an edge that nobody closed.
+    pub fn is_break(self) -> bool {
+        matches!(self, Self::HeartbeatTimeout | Self::EndOfStream | Self::Reset | Self::EofInFrame)
     }
 }
 

@@ -19,14 +19,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::codec::encode;
+use super::discovery::overlay::{RINGS, ring_places};
 use super::hash::{Hash, hash_parts};
 use super::identity::{ControllerId, Label, ShortId};
 use super::list::List;
 
 /// How many heads a record may name: twice the usual out-degree.
 pub const MAX_EDGES: usize = 16;
-/// The largest encoded record, in bytes: label 63, tags 256, 16 edges and the rest.
-pub const MAX_RECORD: usize = 768;
+/// The largest encoded record, in bytes: label 63, tags 256, 16 edges with their round trips, and the rest.
+pub const MAX_RECORD: usize = 784;
 /// Keys and values of all tags together, in bytes.
 pub const MAX_TAGS: usize = 256;
 
@@ -77,6 +78,42 @@ pub enum RecordState {
     Left,
 }
 
+/// Whether a node can be dialled.
+///
+/// A newcomer is presumed to be: edges may lead to it, and whoever succeeds proves it. But a dial that fails says nothing of
+/// its life. Only when nobody has reached it for ten seconds does it say that nobody can (`discovery.md` 2.6; there a node
+/// began as one that cannot, and each had to be dialled back before the rings could close).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Reach {
+    /// Nobody has, so far.
+    Unproven,
+    /// Somebody did, and it proved to be there.
+    Proven,
+    /// Nobody can, as far as it knows: it is behind a firewall or a translated address.
+    Never,
+}
+
+impl Reach {
+    /// True if an edge may lead to it.
+    pub fn may_be_dialled(self) -> bool {
+        self != Self::Never
+    }
+
+    /// True if a dial that fails says that something is wrong with it.
+    pub fn is_proven(self) -> bool {
+        self == Self::Proven
+    }
+
+    /// As reported: unknown while nobody has tried.
+    pub fn known(self) -> Option<bool> {
+        match self {
+            Self::Unproven => None,
+            Self::Proven => Some(true),
+            Self::Never => Some(false),
+        }
+    }
+}
+
 /// All of a record but its signature.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RecordBody {
@@ -92,8 +129,8 @@ pub struct RecordBody {
     pub incarnation: u64,
     /// Takes part, or left.
     pub state: RecordState,
-    /// Somebody reached the advertised address and proved to be there.
-    pub reachable: bool,
+    /// Whether anybody has reached it at the advertised address.
+    pub reach: Reach,
     /// Where to dial it.
     pub address: SocketAddr,
     /// Its readable name.
@@ -102,6 +139,9 @@ pub struct RecordBody {
     pub tags: List<(String, String), 32>,
     /// The heads of its overlay edges, sorted: the tail publishes the edge.
     pub edges: List<ShortId, MAX_EDGES>,
+    /// For each of these the round trip when it was published, in milliseconds, at most 255; 0 if it had not been measured.
+    /// So everybody knows how far apart nodes are, and all can agree on the quickest way around.
+    pub round_trips: List<u8, MAX_EDGES>,
 }
 
 /// What a node says of itself, signed by it.
@@ -183,34 +223,101 @@ pub enum Item {
     Forget(Arc<Forget>),
 }
 
-/// Something whose signature, network and bounds were checked at the door. Cheap to clone: records are shared.
-#[derive(PartialEq, Eq, Debug)]
-pub struct Verified<T>(Arc<T>);
+/// What follows from an object alone, and is wanted more than once: worked out when the object passes the door.
+pub trait Marked {
+    /// What is worked out.
+    type Marks: Clone + fmt::Debug;
+    /// Works it out.
+    fn marks(&self) -> Self::Marks;
+}
 
-impl<T> Clone for Verified<T> {
+/// What follows from a record alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordMarks {
+    /// The record's hash: orders records of one version, and is what witnesses name and digests cover.
+    pub hash: Hash,
+    /// Where the node stands on each ring, by `H(ring ‖ id)`.
+    pub ring_places: [u64; RINGS],
+}
+
+/// Something whose signature, network and bounds were checked at the door. Cheap to clone: all clones share one object, and
+/// what was worked out for it.
+pub struct Verified<T: Marked>(Arc<Seen<T>>);
+
+struct Seen<T: Marked> {
+    object: Arc<T>,
+    marks: T::Marks,
+}
+
+impl<T: Marked> Clone for Verified<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T> Verified<T> {
+impl<T: Marked + PartialEq> PartialEq for Verified<T> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.object == other.0.object
+    }
+}
+
+impl<T: Marked + Eq> Eq for Verified<T> {}
+
+impl<T: Marked + fmt::Debug> fmt::Debug for Verified<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.object.fmt(f)
+    }
+}
+
+impl<T: Marked> Verified<T> {
     /// Only for `secure/`, after the check (and for drivers that stand in for it in tests).
     pub fn vouch(checked: Arc<T>) -> Self {
-        Self(checked)
+        let marks = checked.marks();
+        Self(Arc::new(Seen { object: checked, marks }))
     }
 
     /// The shared object, to send it on.
     pub fn shared(&self) -> Arc<T> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.0.object)
+    }
+
+    /// How many hold it, this one among them.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
+
+    /// What was worked out for it.
+    pub fn marks(&self) -> &T::Marks {
+        &self.0.marks
     }
 }
 
-impl<T> Deref for Verified<T> {
+impl<T: Marked> Deref for Verified<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        &self.0.object
     }
+}
+
+impl Marked for Record {
+    type Marks = RecordMarks;
+
+    fn marks(&self) -> RecordMarks {
+        RecordMarks { hash: self.hash(), ring_places: ring_places(&self.body.id) }
+    }
+}
+
+impl Marked for Witness {
+    type Marks = ();
+
+    fn marks(&self) {}
+}
+
+impl Marked for Forget {
+    type Marks = ();
+
+    fn marks(&self) {}
 }
 
 /// An [`Item`] that passed the door.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::census_report::CensusReport;
 use super::message::Purpose;
 use super::reason::Reason;
 
@@ -265,6 +266,9 @@ pub struct NetworkReport {
     pub nodes: Vec<NodeRow>,
     /// Edges between nodes that are up.
     pub edges: Vec<EdgeRow>,
+    /// Who answered, if the network was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub census: Option<CensusReport>,
 }
 
 /// One node of the network.
@@ -283,7 +287,7 @@ pub struct NodeRow {
     /// Of its record.
     pub version: u64,
     /// Whether its address was reached.
-    pub reachable: bool,
+    pub reachable: Option<bool>,
     /// Its edges whose heads are up.
     pub edges_out: usize,
     /// Edges to it whose tails are up.

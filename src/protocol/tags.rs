@@ -87,7 +87,9 @@ mod tests {
     use super::*;
     use crate::protocol::codec::encoded_len;
     use crate::protocol::identity::{ControllerId, Label, ShortId};
-    use crate::protocol::record::{MAX_EDGES, MAX_RECORD, NetworkId, Record, RecordBody, RecordState, Signature};
+    use crate::protocol::record::{
+        MAX_EDGES, MAX_RECORD, NetworkId, Reach, Record, RecordBody, RecordState, Signature,
+    };
 
     fn words(texts: &[&str]) -> Vec<String> {
         texts.iter().map(ToString::to_string).collect()
@@ -111,11 +113,12 @@ mod tests {
             issued: 0,
             incarnation: 0,
             state: RecordState::Up,
-            reachable: true,
+            reach: Reach::Proven,
             address: "[2001:db8::1]:7100".parse().unwrap(),
             label: Label::from_lossy(&"l".repeat(63)),
             tags: tags.into_iter().collect(),
             edges: (0..MAX_EDGES as u8).map(|edge| ShortId([edge; 8])).collect(),
+            round_trips: [255; MAX_EDGES].into_iter().collect(),
         };
         assert_eq!(body.tags.len(), MAX_TAG_COUNT);
         let length = encoded_len(&Record { body, signature: Signature([0; 32], [0; 32]) });

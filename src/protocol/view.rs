@@ -11,46 +11,25 @@
 //! That is a join: commutative, associative and idempotent, so any order of the same news gives the same view
 //! (`discovery.md` 2.2). Status is a pure function of the entry. Suspicions (stage 1) live beside it: they are shown and
 //! passed on, but are neither merged nor digested.
+//!
+//! Entries lie in 256 buckets by the first byte of their id, sorted, which is also how views are digested and compared.
+//! Whatever is asked often (who is up, who is down, how many, who has an edge to this node) is kept at hand as entries
+//! change, so that no question but the rarest goes through all of them.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::codec::encode;
-use super::digest::Digests;
+use super::digest::{self, BUCKETS};
 use super::hash::{Hash, hash_parts};
 use super::identity::{ControllerId, ShortId};
 use super::reason::Reason;
-use super::record::{Forget, Record, RecordState, Stage, Verified, VerifiedItem, Witness, is_expired};
+use super::record::{Record, Stage, Verified, VerifiedItem, is_expired};
+use super::rng::Rng;
 
-/// Witnesses in a down certificate: with three honest ones no single liar can declare anybody dead in a large network.
-pub const CERTIFICATE: usize = 3;
-/// Suspicions kept per node: more say nothing new.
-const MAX_SUSPICIONS: usize = 8;
+pub use super::entry::{CERTIFICATE, Entry, Standing};
+
 /// Witnesses and forgets kept for records that have not arrived, about 200 bytes each; the oldest goes first.
 pub const MAX_PARKED: usize = 4096;
-
-/// What an entry says, by itself and for everybody alike.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Standing {
-    /// Takes part.
-    Up,
-    /// Enough observers say it is silent.
-    Down,
-    /// Left gracefully.
-    Left,
-    /// Dropped by a member's decision; kept only so that it stays dropped.
-    Forgotten,
-}
-
-/// All that is known about one node.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    record: Verified<Record>,
-    hash: Hash,
-    certificate: Vec<Verified<Witness>>,
-    forgotten: Option<Verified<Forget>>,
-    suspicions: BTreeMap<ControllerId, Verified<Witness>>,
-    state: [u8; 8],
-}
 
 /// What became of a piece of news.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,135 +47,54 @@ pub enum Merged {
 /// The whole network as known here.
 #[derive(Debug)]
 pub struct View {
-    entries: BTreeMap<ControllerId, Entry>,
-    ids: BTreeMap<ShortId, ControllerId>,
+    buckets: Vec<Bucket>,
+    digest: OnceCell<Hash>,
+    tally: Tally,
     parked: BTreeMap<[u8; 8], Vec<VerifiedItem>>,
     parked_order: VecDeque<[u8; 8]>,
-    digests: Digests,
     max_nodes: usize,
 }
 
-impl Entry {
-    fn new(record: Verified<Record>, hash: Hash) -> Self {
-        let (certificate, suspicions) = (Vec::new(), BTreeMap::new());
-        let mut entry = Self { record, hash, certificate, forgotten: None, suspicions, state: [0; 8] };
-        entry.rehash();
-        entry
-    }
+/// The entries of one first byte, by rising id, and their hashes while these hold.
+#[derive(Debug, Default)]
+struct Bucket {
+    entries: Vec<(ShortId, Entry)>,
+    digest: OnceCell<Hash>,
+    states: OnceCell<[u8; 8]>,
+}
 
-    /// What the node says of itself.
-    pub fn record(&self) -> &Verified<Record> {
-        &self.record
-    }
-
-    /// The record's hash.
-    pub fn hash(&self) -> Hash {
-        self.hash
-    }
-
-    /// The observers whose witness counts towards `down`.
-    pub fn certificate(&self) -> &[Verified<Witness>] {
-        &self.certificate
-    }
-
-    /// The observers that miss it but have not yet called it down.
-    pub fn suspicions(&self) -> impl Iterator<Item = &Verified<Witness>> {
-        self.suspicions.values()
-    }
-
-    /// True if somebody misses it.
-    pub fn is_suspected(&self) -> bool {
-        !self.suspicions.is_empty()
-    }
-
-    /// A pure function of the entry: never of the clock, of other entries or of the order of arrival.
-    pub fn standing(&self) -> Standing {
-        let need = self.certificate.iter().map(|witness| usize::from(witness.body.need)).min();
-        match (self.record.body.state, need) {
-            _ if self.forgotten.is_some() => Standing::Forgotten,
-            (RecordState::Left, _) => Standing::Left,
-            (RecordState::Up, Some(need)) if self.certificate.len() >= need => Standing::Down,
-            (RecordState::Up, _) => Standing::Up,
-        }
-    }
-
-    /// True if it takes part.
-    pub fn is_up(&self) -> bool {
-        self.standing() == Standing::Up
-    }
-
-    /// Everything of it that others may lack, in the order in which it can be merged.
-    pub fn items(&self) -> Vec<VerifiedItem> {
-        let mut items = vec![VerifiedItem::Record(self.record.clone())];
-        items.extend(self.certificate.iter().cloned().map(VerifiedItem::Witness));
-        items.extend(self.forgotten.iter().cloned().map(VerifiedItem::Forget));
-        items
-    }
-
-    /// The leaf of the view's digest: identity, version, record.
-    pub fn leaf(&self) -> Hash {
-        let version = self.record.body.version.to_le_bytes();
-        hash_parts(b"kith leaf", &[&self.record.body.id.0, &version, &self.hash.0])
-    }
-
-    /// Eight bytes that differ if anything merged differs: record, certificate or forgetting.
-    pub fn state_hash(&self) -> [u8; 8] {
-        self.state
-    }
-
-    fn rehash(&mut self) {
-        // What was said, not how it was signed: an observer can sign the same words in many ways, and those who heard
-        // different ones must not compare their views for ever.
-        let mut parts: Vec<Vec<u8>> = vec![self.hash.0.to_vec()];
-        parts.extend(self.certificate.iter().map(|witness| encode(&witness.body)));
-        parts.extend(self.forgotten.iter().map(|forget| encode(&forget.body)));
-        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
-        self.state = hash_parts(b"kith entry", &parts).short();
-    }
-
-    fn add_witness(&mut self, witness: Verified<Witness>) -> bool {
-        let before: Vec<_> = self.certificate.clone();
-        let rank = |witness: &Verified<Witness>| {
-            (witness.body.need, hash_parts(b"kith rank", &[&witness.body.observer.0, &self.hash.0]))
-        };
-        self.certificate.push(witness);
-        self.certificate.sort_by_key(rank);
-        let mut seen = BTreeSet::new();
-        self.certificate.retain(|witness| seen.insert(witness.body.observer));
-        self.certificate.truncate(CERTIFICATE);
-        self.certificate != before
-    }
-
-    fn add_suspicion(&mut self, witness: Verified<Witness>) -> bool {
-        let observer = witness.body.observer;
-        if self.suspicions.len() >= MAX_SUSPICIONS || self.suspicions.contains_key(&observer) {
-            return false;
-        }
-        self.suspicions.insert(observer, witness);
-        true
-    }
-
-    fn add_forget(&mut self, forget: Verified<Forget>) -> bool {
-        let rank = |forget: &Verified<Forget>| (forget.body.issued, forget.body.author);
-        if self.forgotten.as_ref().is_some_and(|held| rank(held) >= rank(&forget)) {
-            return false;
-        }
-        self.forgotten = Some(forget);
-        true
-    }
+/// What is kept at hand.
+#[derive(Debug, Default)]
+struct Tally {
+    entries: usize,
+    up: usize,
+    reachable: usize,
+    accused: BTreeSet<ShortId>,
+    down: BTreeSet<ShortId>,
+    gone: usize,
+    sketch: u64,
+    centre: Option<ShortId>,
+    tails: BTreeSet<ShortId>,
 }
 
 impl View {
-    /// Knows nobody. `max_nodes` bounds the entries: one more is refused, since each costs about a kilobyte.
+    /// Knows nobody. `max_nodes` bounds the entries: one more is refused, since each costs about half a kilobyte.
     pub fn new(max_nodes: usize) -> Self {
         Self {
-            entries: BTreeMap::new(),
-            ids: BTreeMap::new(),
+            buckets: std::iter::repeat_with(Bucket::default).take(BUCKETS).collect(),
+            digest: OnceCell::new(),
+            tally: Tally::default(),
             parked: BTreeMap::new(),
             parked_order: VecDeque::new(),
-            digests: Digests::new(),
             max_nodes,
         }
+    }
+
+    /// The same, as seen by this node: who has an edge to it is kept at hand.
+    pub fn around(me: &ControllerId, max_nodes: usize) -> Self {
+        let mut view = Self::new(max_nodes);
+        view.tally.centre = Some(me.short());
+        view
     }
 
     /// Takes in one piece of news: the only way a view changes.
@@ -205,42 +103,50 @@ impl View {
             VerifiedItem::Record(record) => self.merge_record(record),
             VerifiedItem::Witness(witness) => {
                 let (subject, named) = (witness.body.subject, witness.body.record);
-                self.merge_about(subject, named, VerifiedItem::Witness(witness))
+                self.merge_about(subject, named, VerifiedItem::Witness(witness), false)
             }
             VerifiedItem::Forget(forget) => {
                 let (subject, named) = (forget.body.subject, forget.body.record);
-                self.merge_about(subject, named, VerifiedItem::Forget(forget))
+                self.merge_about(subject, named, VerifiedItem::Forget(forget), false)
             }
         }
+    }
+
+    /// Takes in a verdict as if it were an accusation only; [`View::merge`] makes it count.
+    pub fn accuse(&mut self, item: VerifiedItem) -> Merged {
+        let VerifiedItem::Witness(witness) = item else { return Merged::Known };
+        let (subject, named) = (witness.body.subject, witness.body.record);
+        self.merge_about(subject, named, VerifiedItem::Witness(witness), true)
     }
 
     /// Drops the entries that are not up and whose records were issued longer ago than the network remembers; the digest,
     /// which covers only nodes that are up, stays the same.
     pub fn expire(&mut self, now_hours: u32) -> Vec<ControllerId> {
-        let is_over = |entry: &Entry| !entry.is_up() && is_expired(entry.record.body.issued, now_hours);
-        let over: Vec<ControllerId> =
-            self.entries.iter().filter(|(_, entry)| is_over(entry)).map(|(id, _)| *id).collect();
+        let is_over = |entry: &Entry| !entry.is_up() && is_expired(entry.record().body.issued, now_hours);
+        let over: Vec<ControllerId> = self.all().filter(|(_, entry)| is_over(entry)).map(|(id, _)| *id).collect();
         for id in &over {
-            self.entries.remove(id);
-            self.ids.remove(&id.short());
-            self.digests.forget(id);
+            let bucket = &mut self.buckets[usize::from(id.0[0])];
+            let Ok(at) = bucket.entries.binary_search_by_key(&id.short(), |(short, _)| *short) else { continue };
+            let (short, entry) = bucket.entries.remove(at);
+            bucket.states.take();
+            self.tally.remove(short, &entry);
         }
         over
     }
 
     /// True if there is anybody who is not up.
     pub fn has_gone(&self) -> bool {
-        self.entries.values().any(|entry| !entry.is_up())
+        self.tally.gone > 0
     }
 
     /// How many entries there are, forgotten ones too.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.tally.entries
     }
 
     /// True if nobody is known.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.tally.entries == 0
     }
 
     /// How many witnesses and forgets wait for their record.
@@ -250,104 +156,170 @@ impl View {
 
     /// The entry of a node.
     pub fn get(&self, id: &ControllerId) -> Option<&Entry> {
-        self.entries.get(id)
+        self.find(&id.short()).filter(|entry| entry.record().body.id == *id)
+    }
+
+    /// The entry of the node of that short id.
+    pub fn find(&self, short: &ShortId) -> Option<&Entry> {
+        let entries = &self.buckets[usize::from(short.0[0])].entries;
+        let at = entries.binary_search_by_key(short, |(held, _)| *held).ok()?;
+        entries.get(at).map(|(_, entry)| entry)
     }
 
     /// The full id behind a short one, if its record is known.
     pub fn resolve(&self, short: &ShortId) -> Option<ControllerId> {
-        self.ids.get(short).copied()
+        self.find(short).map(|entry| entry.record().body.id)
     }
 
     /// All entries but the forgotten ones, by rising id.
     pub fn iter(&self) -> impl Iterator<Item = (&ControllerId, &Entry)> {
-        self.entries.iter().filter(|(_, entry)| entry.standing() != Standing::Forgotten)
+        self.all().filter(|(_, entry)| entry.standing() != Standing::Forgotten)
     }
 
     /// The nodes that take part.
     pub fn up(&self) -> impl Iterator<Item = (&ControllerId, &Entry)> {
-        self.entries.iter().filter(|(_, entry)| entry.is_up())
+        self.all().filter(|(_, entry)| entry.is_up())
+    }
+
+    /// How many take part.
+    pub fn up_count(&self) -> usize {
+        self.tally.up
+    }
+
+    /// How many of those that take part can be dialled, as far as is known.
+    pub fn reachable_count(&self) -> usize {
+        self.tally.reachable
+    }
+
+    /// The nodes that take part and against which somebody has said something.
+    pub fn accused(&self) -> impl Iterator<Item = (&ControllerId, &Entry)> {
+        self.tally.accused.iter().filter_map(|short| self.find(short)).map(|entry| (&entry.record().body.id, entry))
+    }
+
+    /// How many are down.
+    pub fn down_count(&self) -> usize {
+        self.tally.down.len()
+    }
+
+    /// One of those that are down, by chance.
+    pub fn any_down(&self, rng: &mut Rng) -> Option<&Entry> {
+        let mut point = [0; 8];
+        point.copy_from_slice(&rng.next_u64().to_be_bytes());
+        let behind = self.tally.down.range(ShortId(point)..).next();
+        self.find(behind.or_else(|| self.tally.down.first())?)
+    }
+
+    /// One of all entries, by chance.
+    pub fn any(&self, rng: &mut Rng) -> Option<&Entry> {
+        let mut left = rng.below(self.tally.entries);
+        for bucket in &self.buckets {
+            match bucket.entries.get(left) {
+                Some((_, entry)) => return Some(entry),
+                None => left -= bucket.entries.len(),
+            }
+        }
+        None
     }
 
     /// The digest over the nodes that take part.
-    pub fn digest(&mut self) -> Hash {
-        self.digests.view(&self.entries)
+    pub fn digest(&self) -> Hash {
+        *self.digest.get_or_init(|| digest::whole(self.buckets.iter().map(Bucket::digest)))
     }
 
-    /// Hashes of all that is merged, by bucket: for `Sync`.
-    pub fn buckets(&self) -> BTreeMap<u8, [u8; 8]> {
-        let mut leaves: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
-        for (short, state) in self.states() {
-            let leaf = leaves.entry(short.0[0]).or_default();
-            leaf.extend(short.0);
-            leaf.extend(state);
-        }
-        leaves.iter().map(|(bucket, leaves)| (*bucket, hash_parts(b"kith bucket", &[leaves]).short())).collect()
+    /// Equal for equal digests, and at hand whenever something changed; but whoever can choose records could make it equal
+    /// for different ones. So it tells a node that its own digest may be another, and nobody else anything.
+    pub fn sketch(&self) -> u64 {
+        self.tally.sketch
+    }
+
+    /// Hashes of all that is merged, by bucket, of the buckets from `first` on that are not empty: for `Sync`.
+    pub fn bucket_hashes(&self, first: u8) -> impl Iterator<Item = (u8, [u8; 8])> {
+        let buckets = self.buckets.iter().zip(0..=u8::MAX).skip(usize::from(first));
+        buckets.filter(|(bucket, _)| !bucket.entries.is_empty()).map(|(bucket, number)| (number, bucket.states()))
     }
 
     /// Each entry's short id and state hash, forgotten ones too, by rising short id.
     pub fn states(&self) -> impl Iterator<Item = (ShortId, [u8; 8])> {
-        self.states_in(0, u8::MAX)
+        (0..=u8::MAX).flat_map(|bucket| self.states_in(bucket))
     }
 
-    /// The same of the buckets from `first` to `last`.
-    pub fn states_in(&self, first: u8, last: u8) -> impl Iterator<Item = (ShortId, [u8; 8])> {
-        let (mut low, mut high) = ([0; 8], [u8::MAX; 8]);
-        (low[0], high[0]) = (first, last);
-        let ids = self.ids.range(ShortId(low)..=ShortId(high));
-        ids.filter_map(|(short, id)| Some((*short, self.entries.get(id)?.state_hash())))
+    /// The same of one bucket.
+    pub fn states_in(&self, bucket: u8) -> impl Iterator<Item = (ShortId, [u8; 8])> {
+        self.buckets[usize::from(bucket)].entries.iter().map(|(short, entry)| (*short, entry.state_hash()))
     }
 
     /// The nodes at the other ends of a node's edges.
     pub fn neighbours(&self, of: &ControllerId) -> BTreeSet<ControllerId> {
         let Some(entry) = self.get(of).filter(|entry| entry.is_up()) else { return BTreeSet::new() };
-        let heads = entry.record.body.edges.iter().filter_map(|head| self.resolve(head));
-        let heads = heads.filter(|head| self.entries[head].is_up());
         let short = of.short();
-        let tails = self.up().filter(|(_, entry)| entry.record.body.edges.contains(&short)).map(|(tail, _)| *tail);
-        heads.chain(tails).collect()
+        let tails: Vec<ShortId> = match self.tally.centre {
+            Some(centre) if centre == short => self.tally.tails.iter().copied().collect(),
+            _ => self
+                .up()
+                .filter(|(_, entry)| entry.record().body.edges.contains(&short))
+                .map(|(id, _)| id.short())
+                .collect(),
+        };
+        let ends = entry.record().body.edges.iter().chain(&tails).filter_map(|short| self.find(short));
+        ends.filter(|entry| entry.is_up()).map(|entry| entry.record().body.id).collect()
     }
 
     /// Edges of the graph: named by their tail's record, with both ends up.
     pub fn edges(&self) -> impl Iterator<Item = (ControllerId, ControllerId)> {
         self.up().flat_map(|(tail, entry)| {
-            let heads = entry.record.body.edges.iter().filter_map(|head| self.resolve(head));
-            heads.filter(|head| self.entries[head].is_up()).map(|head| (*tail, head))
+            let heads = entry.record().body.edges.iter().filter_map(|head| self.find(head));
+            heads.filter(|head| head.is_up()).map(|head| (*tail, head.record().body.id))
         })
     }
 
+    fn all(&self) -> impl Iterator<Item = (&ControllerId, &Entry)> {
+        self.buckets.iter().flat_map(|bucket| &bucket.entries).map(|(_, entry)| (&entry.record().body.id, entry))
+    }
+
     fn merge_record(&mut self, record: Verified<Record>) -> Merged {
-        let id = record.body.id;
-        let held = self.entries.get(&id);
-        // The usual case, and no reason to hash anything: each neighbour brings the same record.
-        if held.is_some_and(|held| held.record.body.version > record.body.version || *held.record == *record) {
-            return Merged::Known;
+        let (id, short, hash) = (record.body.id, record.body.id.short(), record.marks().hash);
+        let bucket = &mut self.buckets[usize::from(short.0[0])];
+        match bucket.entries.binary_search_by_key(&short, |(held, _)| *held) {
+            Ok(at) => {
+                let held = &mut bucket.entries[at].1;
+                // Two ids with one short id: lists of edges could not tell them apart.
+                if held.record().body.id != id {
+                    return Merged::Refused(Reason::DuplicateIdentity);
+                }
+                if (held.record().body.version, held.hash()) >= (record.body.version, hash) {
+                    return Merged::Known;
+                }
+                self.tally.remove(short, held);
+                *held = Entry::new(record);
+                self.tally.add(short, held);
+            }
+            Err(_) if self.tally.entries >= self.max_nodes => return Merged::Refused(Reason::Overloaded),
+            Err(at) => {
+                let entry = Entry::new(record);
+                self.tally.add(short, &entry);
+                bucket.entries.insert(at, (short, entry));
+            }
         }
-        let (hash, short) = (record.hash(), id.short());
-        match held {
-            Some(held) if (held.record.body.version, held.hash) >= (record.body.version, hash) => return Merged::Known,
-            Some(_) => {}
-            // Two ids with one short id: lists of edges could not tell them apart.
-            None if self.ids.contains_key(&short) => return Merged::Refused(Reason::DuplicateIdentity),
-            None if self.entries.len() >= self.max_nodes => return Merged::Refused(Reason::Overloaded),
-            None => {}
-        }
-        self.entries.insert(id, Entry::new(record, hash));
-        self.ids.insert(short, id);
-        self.digests.touch(&id);
+        bucket.changed();
+        self.digest.take();
         for item in self.parked.remove(&hash.short()).unwrap_or_default() {
             self.merge(item);
         }
         Merged::Changed(id)
     }
 
-    fn merge_about(&mut self, subject: ShortId, named: [u8; 8], item: VerifiedItem) -> Merged {
-        let held = self.resolve(&subject).and_then(|id| Some((id, self.entries.get_mut(&id)?)));
-        let Some((id, entry)) = held.filter(|(_, entry)| entry.hash.short() == named) else {
+    fn merge_about(&mut self, subject: ShortId, named: [u8; 8], item: VerifiedItem, early: bool) -> Merged {
+        let bucket = &mut self.buckets[usize::from(subject.0[0])];
+        let at = bucket.entries.binary_search_by_key(&subject, |(held, _)| *held).ok();
+        let held = at.and_then(|at| bucket.entries.get_mut(at)).map(|(_, entry)| entry);
+        let Some(entry) = held.filter(|entry| entry.hash().short() == named) else {
             // Asked once: whoever sends it again has nothing better.
             return if self.park(named, item) { Merged::Wanted(subject) } else { Merged::Known };
         };
+        let (before, id) = (entry.clone(), entry.record().body.id);
         let changed = match item {
             VerifiedItem::Witness(witness) => match witness.body.stage {
+                Stage::Down if early => entry.add_suspicion(witness),
                 Stage::Suspect => entry.add_suspicion(witness),
                 Stage::Down => entry.add_witness(witness),
             },
@@ -357,8 +329,13 @@ impl View {
         if !changed {
             return Merged::Known;
         }
-        entry.rehash();
-        self.digests.touch(&id);
+        self.tally.remove(subject, &before);
+        self.tally.add(subject, entry);
+        if before.is_up() != entry.is_up() {
+            bucket.changed();
+            self.digest.take();
+        }
+        bucket.states.take();
         Merged::Changed(id)
     }
 
@@ -381,6 +358,73 @@ impl View {
         }
         true
     }
+}
+
+impl Bucket {
+    fn changed(&mut self) {
+        self.digest.take();
+        self.states.take();
+    }
+
+    fn digest(&self) -> Hash {
+        *self.digest.get_or_init(|| {
+            let up = self.entries.iter().filter(|(_, entry)| entry.is_up());
+            digest::bucket(&up.map(|(_, entry)| entry.hash()).collect::<Vec<_>>())
+        })
+    }
+
+    fn states(&self) -> [u8; 8] {
+        *self.states.get_or_init(|| {
+            let mut leaves = Vec::with_capacity(16 * self.entries.len());
+            for (short, entry) in &self.entries {
+                leaves.extend(short.0);
+                leaves.extend(entry.state_hash());
+            }
+            hash_parts(b"kith bucket", &[&leaves]).short()
+        })
+    }
+}
+
+impl Tally {
+    fn add(&mut self, short: ShortId, entry: &Entry) {
+        self.entries += 1;
+        let (standing, record) = (entry.standing(), &entry.record().body);
+        if self.centre.is_some_and(|centre| record.edges.contains(&centre)) {
+            self.tails.insert(short);
+        }
+        if standing == Standing::Up {
+            self.up += 1;
+            self.reachable += usize::from(record.reach.may_be_dialled());
+            self.sketch ^= sketch_of(entry);
+            if entry.is_accused() {
+                self.accused.insert(short);
+            }
+            return;
+        }
+        self.gone += 1;
+        if standing == Standing::Down {
+            self.down.insert(short);
+        }
+    }
+
+    /// Takes back what [`Tally::add`] did for this entry as it still is.
+    fn remove(&mut self, short: ShortId, entry: &Entry) {
+        self.entries -= 1;
+        self.tails.remove(&short);
+        self.accused.remove(&short);
+        self.down.remove(&short);
+        if entry.is_up() {
+            self.up -= 1;
+            self.reachable -= usize::from(entry.record().body.reach.may_be_dialled());
+            self.sketch ^= sketch_of(entry);
+        } else {
+            self.gone -= 1;
+        }
+    }
+}
+
+fn sketch_of(entry: &Entry) -> u64 {
+    u64::from_be_bytes(entry.hash().short())
 }
 
 #[cfg(test)]

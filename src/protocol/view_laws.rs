@@ -7,12 +7,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::protocol::identity::Label;
 use crate::protocol::list::List;
-use crate::protocol::record::{ForgetBody, NetworkId, RecordBody, Signature, WitnessBody};
+use crate::protocol::record::{
+    Forget, ForgetBody, Marked, NetworkId, Reach, RecordBody, RecordState, Signature, Witness, WitnessBody,
+};
 
 const NETWORK: NetworkId = NetworkId([1; 8]);
 
 /// Signatures are the door's business: here every object is vouched for.
-fn vouched<T>(object: T) -> Verified<T> {
+fn vouched<T: Marked>(object: T) -> Verified<T> {
     Verified::vouch(Arc::new(object))
 }
 
@@ -28,11 +30,12 @@ fn record(number: u8, version: u64, state: RecordState) -> Verified<Record> {
         issued: 0,
         incarnation: u64::from(number),
         state,
-        reachable: true,
+        reach: Reach::Proven,
         address: ([127, 0, 0, 1], 7100 + u16::from(number)).into(),
         label: Label::from_lossy(&format!("n{number}")),
         tags: List::new(),
         edges: List::new(),
+        round_trips: List::new(),
     };
     vouched(Record { body, signature: Signature([0; 32], [0; 32]) })
 }
@@ -87,15 +90,15 @@ fn view_of(items: &[VerifiedItem]) -> View {
 /// A digest, the states and the standings of a view: all that must not depend on the order of news.
 type Essence = (Hash, Vec<(ShortId, [u8; 8])>, Vec<Standing>);
 
-fn essence(view: &mut View) -> Essence {
+fn essence(view: &View) -> Essence {
     let states = view.states().collect();
-    let standings = view.entries.values().map(Entry::standing).collect();
+    let standings = view.all().map(|(_, entry)| entry.standing()).collect();
     (view.digest(), states, standings)
 }
 
 /// All items a view would send.
 fn everything(view: &View) -> Vec<VerifiedItem> {
-    view.entries.values().flat_map(Entry::items).collect()
+    view.all().flat_map(|(_, entry)| entry.items()).collect()
 }
 
 proptest! {
@@ -108,17 +111,17 @@ proptest! {
         for (at, other) in shuffles.iter().enumerate().take(items.len()) {
             shuffled.swap(at, other.index(items.len()));
         }
-        prop_assert_eq!(essence(&mut view_of(&items)), essence(&mut view_of(&shuffled)));
+        prop_assert_eq!(essence(&view_of(&items)), essence(&view_of(&shuffled)));
     }
 
     #[test]
     fn hearing_it_again_changes_nothing(items in prop::collection::vec(any_item(), 0..40)) {
         let mut once = view_of(&items);
-        let before = essence(&mut once);
+        let before = essence(&once);
         for item in everything(&once) {
             prop_assert_eq!(once.merge(item), Merged::Known);
         }
-        prop_assert_eq!(before, essence(&mut once));
+        prop_assert_eq!(before, essence(&once));
     }
 
     #[test]
@@ -136,19 +139,19 @@ proptest! {
         };
         // What a view parks is not sent on, so the law is stated on what each view holds.
         let [a, b, c] = [a, b, c].map(|items| everything(&view_of(&items)));
-        prop_assert_eq!(essence(&mut join(&a, &b)), essence(&mut join(&b, &a)));
+        prop_assert_eq!(essence(&join(&a, &b)), essence(&join(&b, &a)));
         let left = everything(&join(&a, &b));
         let right = everything(&join(&b, &c));
-        prop_assert_eq!(essence(&mut join(&left, &c)), essence(&mut join(&a, &right)));
+        prop_assert_eq!(essence(&join(&left, &c)), essence(&join(&a, &right)));
     }
 
     #[test]
     fn certificates_are_bounded_and_name_each_observer_once(items in prop::collection::vec(any_item(), 0..80)) {
         let view = view_of(&items);
-        for entry in view.entries.values() {
-            let observers: BTreeSet<_> = entry.certificate.iter().map(|witness| witness.body.observer).collect();
-            prop_assert_eq!(observers.len(), entry.certificate.len());
-            prop_assert!(entry.certificate.len() <= CERTIFICATE);
+        for (_, entry) in view.all() {
+            let observers: BTreeSet<_> = entry.certificate().iter().map(|witness| witness.body.observer).collect();
+            prop_assert_eq!(observers.len(), entry.certificate().len());
+            prop_assert!(entry.certificate().len() <= CERTIFICATE);
         }
     }
 }
@@ -190,9 +193,9 @@ fn whichever_signature_of_the_same_words_came_first_the_views_are_the_same() {
     for said in [witness(&held, 10, 1, Stage::Down), forget(&held, 10, 1)] {
         let (one, other) = (said.clone(), again(said));
         let held = VerifiedItem::Record(held.clone());
-        let mut first = view_of(&[held.clone(), one.clone(), other.clone()]);
-        let mut second = view_of(&[held, other, one]);
-        assert_eq!(essence(&mut first), essence(&mut second), "they would be compared for ever");
+        let first = view_of(&[held.clone(), one.clone(), other.clone()]);
+        let second = view_of(&[held, other, one]);
+        assert_eq!(essence(&first), essence(&second), "they would be compared for ever");
     }
 }
 
@@ -224,4 +227,62 @@ fn a_full_view_refuses_new_nodes_and_still_takes_news_of_known_ones() {
     let refused = view.merge(VerifiedItem::Record(record(2, 1, RecordState::Up)));
     assert_eq!(refused, Merged::Refused(Reason::Overloaded));
     assert_eq!(view.merge(VerifiedItem::Record(record(1, 2, RecordState::Up))), Merged::Changed(id(1)));
+}
+
+/// How many entries there are, how many are up and can be reached; who is accused and who is down; whether anybody is gone;
+/// the sketch; and who has an edge to the centre.
+type Kept = (usize, usize, usize, BTreeSet<ShortId>, BTreeSet<ShortId>, bool, u64, BTreeSet<ShortId>);
+
+/// All that is kept at hand, worked out afresh.
+fn afresh(view: &View) -> Kept {
+    let up: Vec<&Entry> = view.up().map(|(_, entry)| entry).collect();
+    let short = |entry: &Entry| entry.record().body.id.short();
+    let down =
+        view.all().filter(|(_, entry)| entry.standing() == Standing::Down).map(|(_, entry)| short(entry)).collect();
+    let tails = view.all().filter(|(_, entry)| entry.record().body.edges.contains(&id(0).short()));
+    (
+        view.all().count(),
+        up.len(),
+        up.iter().filter(|entry| entry.record().body.reach.may_be_dialled()).count(),
+        up.iter().filter(|entry| entry.is_accused()).map(|entry| short(entry)).collect(),
+        down,
+        up.len() < view.all().count(),
+        up.iter().fold(0, |sketch, entry| sketch ^ sketch_of(entry)),
+        tails.map(|(_, entry)| short(entry)).collect(),
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_kept_at_hand_is_what_going_through_all_would_find(
+        items in prop::collection::vec((any_item(), any::<bool>()), 0..60),
+        later in 0u32..60,
+    ) {
+        let mut view = View::around(&id(0), 100);
+        for (item, asked) in items {
+            let item = match item {
+                VerifiedItem::Record(record) if asked => {
+                    let mut record = (*record).clone();
+                    record.body.edges = [id(0).short()].into_iter().collect();
+                    VerifiedItem::Record(vouched(record))
+                }
+                item => item,
+            };
+            view.merge(item);
+            if asked {
+                view.digest();
+                view.bucket_hashes(0).count();
+            }
+        }
+        view.expire(later);
+        let tally = &view.tally;
+        let kept = (
+            view.len(), tally.up, tally.reachable, tally.accused.clone(), tally.down.clone(), view.has_gone(), tally.sketch,
+            tally.tails.clone(),
+        );
+        prop_assert_eq!(kept, afresh(&view));
+        let again = view_of(&everything(&view));
+        prop_assert_eq!(view.digest(), again.digest(), "hashes are taken back when entries change");
+        prop_assert!(view.bucket_hashes(0).eq(again.bucket_hashes(0)));
+    }
 }

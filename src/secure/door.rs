@@ -16,6 +16,7 @@ use crate::protocol::reason::Reason;
 use crate::protocol::record::{
     Item, MAX_RECORD, MAX_TAGS, NetworkId, Record, Signature, Signed, Verified, VerifiedItem,
 };
+use crate::protocol::testimony::{Nonce, Testimony};
 use crate::protocol::view::CERTIFICATE;
 
 /// Objects remembered as checked: more than two floods of the largest usual network.
@@ -43,7 +44,8 @@ impl Door {
         let tags: usize = body.tags.iter().map(|(key, value)| key.len() + value.len()).sum();
         // Each key and each edge once, in one order: a record is told in one way only.
         let sorted = body.edges.windows(2).all(|pair| pair[0] < pair[1])
-            && body.tags.windows(2).all(|pair| pair[0].0 < pair[1].0);
+            && body.tags.windows(2).all(|pair| pair[0].0 < pair[1].0)
+            && body.round_trips.len() == body.edges.len();
         // Nobody may be made to dial what no node can have as its address: 0.0.0.0 would be a port of his own machine.
         let nowhere = dialable(body.address).is_err();
         if encoded_len(&*record) > MAX_RECORD || tags > MAX_TAGS || !sorted || nowhere {
@@ -73,6 +75,16 @@ impl Door {
                 Ok(VerifiedItem::Forget(Verified::vouch(forget)))
             }
         }
+    }
+
+    /// Checks what a node says of itself in this census. Each comes by once, so none is remembered: ten thousand of them
+    /// would push out what does come again.
+    ///
+    /// # Errors
+    /// [`Reason::BadSignature`], also for what was signed in another census or another network.
+    pub fn testimony(&self, nonce: Nonce, said: Testimony) -> Result<Verified<Testimony>, Reason> {
+        holds(&said.id, &said.body(self.network, nonce), said.signature)?;
+        Ok(Verified::vouch(Arc::new(said)))
     }
 
     fn check<B: Signed>(
@@ -111,9 +123,11 @@ pub(super) fn holds<B: Signed>(author: &ControllerId, body: &B, signature: Signa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::hash::Hash;
     use crate::protocol::identity::Label;
     use crate::protocol::list::List;
-    use crate::protocol::record::{RecordBody, RecordState, Signer, Stage, Witness, WitnessBody};
+    use crate::protocol::record::{Reach, RecordBody, RecordState, Signer, Stage, Witness, WitnessBody};
+    use crate::protocol::testimony::TestimonyBody;
     use crate::secure::keys::Identity;
 
     const NETWORK: NetworkId = NetworkId([3; 8]);
@@ -126,11 +140,12 @@ mod tests {
             issued: 1,
             incarnation: 1,
             state: RecordState::Up,
-            reachable: false,
+            reach: Reach::Unproven,
             address: ([127, 0, 0, 1], 7100).into(),
             label: Label::from_lossy("a"),
             tags: List::new(),
             edges: List::new(),
+            round_trips: List::new(),
         }
     }
 
@@ -148,6 +163,25 @@ mod tests {
         stolen.body.id = Identity::generate().unwrap().id();
         assert_eq!(door.record(Arc::new(stolen)).unwrap_err(), Reason::BadSignature);
         assert_eq!(Door::new(NetworkId([4; 8])).record(record.shared()).unwrap_err(), Reason::OtherNetwork);
+    }
+
+    #[test]
+    fn a_testimony_is_of_one_node_one_census_and_one_network() {
+        let (identity, nonce) = (Identity::generate().unwrap(), Nonce([1; 16]));
+        let (id, digest) = (identity.id(), Hash([5; 32]));
+        let signed = Testimony::signed(TestimonyBody { network: NETWORK, nonce, id, digest, live: 3 }, &identity);
+        let (door, said) = (Door::new(NETWORK), || (*signed).clone());
+        assert_eq!(door.testimony(nonce, said()).map(|one| (*one).clone()), Ok(said()));
+        let other = Identity::generate().unwrap().id();
+        for (wrong, nonce) in [
+            (said(), Nonce([2; 16])),
+            (Testimony { id: other, ..said() }, nonce),
+            (Testimony { digest: Hash([6; 32]), ..said() }, nonce),
+            (Testimony { live: 4, ..said() }, nonce),
+        ] {
+            assert_eq!(door.testimony(nonce, wrong).unwrap_err(), Reason::BadSignature);
+        }
+        assert_eq!(Door::new(NetworkId([4; 8])).testimony(nonce, said()).unwrap_err(), Reason::BadSignature);
     }
 
     #[test]

@@ -4,34 +4,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::world::{AFTERMATH, Host, Sent, World};
+use crate::protocol::census_report::CensusReport;
 use crate::protocol::hash::{Hash, hash_parts};
 use crate::protocol::identity::{ControllerId, ShortId};
 use crate::protocol::node::{Node, Notice};
+use crate::protocol::reason::Reason;
 use crate::protocol::record::WitnessBody;
 use crate::protocol::report::Status;
 use crate::protocol::time::Time;
 
-/// What is known of how far a node must be shown to agree before all do.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Showing {
-    digest: Option<Hash>,
-    all_within: Option<usize>,
-    not_within: Option<usize>,
-}
+/// Cases told in words; of the others only the number: in a large network that goes wrong they are millions.
+const MAX_TOLD: usize = 100;
 
 /// What was found while the world ran.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     /// Claims of unanimity that were compared with the truth.
     pub claims: u64,
-    /// Those that did not hold.
+    /// Those that did not hold. A claim takes members' word; of one who lies, nobody who believes him is to blame, so that
+    /// while there are such, their number alone is told, in `misled_claims`.
     pub false_claims: Vec<String>,
+    /// How many these were; the first of them are told.
+    pub false_claim_count: u64,
+    /// Claims that did not hold in a network in which members lie.
+    pub misled_claims: u64,
     /// Times a node heard that a live, reachable one was down.
     pub false_downs: Vec<String>,
-    /// Times a node held for down one that lives, and from which it was never split: while a split lasts and when it heals.
+    /// How many these were; the first of them are told.
+    pub false_down_count: u64,
+    /// Times a node held for down one that lives, and from which it was never split, both being of the larger side: while a
+    /// split lasts and when it heals.
     pub own_side_downs: u64,
+    /// How often a live node spoke of one of which nobody should any more, counted pair by pair.
+    pub resurrected: u64,
     /// Accusations of live, reachable nodes, by whom and of whom: each may be refuted, and then does no harm.
     pub false_accusations: BTreeMap<(Host, Host), u64>,
+    /// Censuses that ended, by whom they were begun.
+    pub censuses: Vec<(Host, Result<CensusReport, Reason>)>,
     seen: BTreeSet<(ControllerId, ShortId, [u8; 8])>,
 }
 
@@ -66,23 +75,7 @@ impl World {
     pub(super) fn claims_unanimity(&self, host: Host) -> Option<Duration> {
         let now = self.now_at(host);
         let node = self.node(host)?;
-        let ages = node.claim(now).ages;
-        let showing = &self.machine(host).showing;
-        let mut known = showing.get();
-        if known.digest != Some(node.digest()) {
-            known = Showing { digest: Some(node.digest()), all_within: None, not_within: None };
-        }
-        if known.all_within.is_none() && known.not_within.is_none_or(|radius| radius < ages.len()) {
-            // How far its graph reaches follows from the digest, and the node counts it anew each time it is asked.
-            let shown = node.agreement(now);
-            known.all_within = shown.is_unanimous().then_some(shown.radius);
-            known.not_within = Some(ages.len());
-            showing.set(known);
-        }
-        match known.all_within? {
-            0 => Some(Duration::ZERO),
-            radius => ages.get(radius - 1).copied(),
-        }
+        node.unanimous_within(now)
     }
 
     /// Bytes sent by all nodes so far, with the headers of their packets.
@@ -120,24 +113,30 @@ impl World {
     /// the digest at some moment of the last a.
     pub(super) fn check_claims(&mut self) {
         // A digest fixes who is meant: when each of these held it last is looked up once for all claimers.
-        let mut oldest: BTreeMap<Hash, (Time, Option<Host>)> = BTreeMap::new();
+        let mut oldest: BTreeMap<u64, (Time, Option<Host>)> = BTreeMap::new();
         for host in self.hosts() {
             let Some(age) = self.claims_unanimity(host) else { continue };
             let Some(node) = self.node(host) else { continue };
-            let digest = node.digest();
+            let digest = node.view().sketch();
             let (held, member) = *oldest.entry(digest).or_insert_with(|| self.oldest_holder(node));
             let from = Time(self.now.0.saturating_sub(age.as_micros() as u64));
             self.findings.claims += 1;
-            if held < from {
-                let wrong = format!("{:?}: {host:?} claims {digest:?} within {age:?}, {member:?} had it not", self.now);
-                self.findings.false_claims.push(wrong);
+            if held < from && !self.liars.is_empty() {
+                self.findings.misled_claims += 1;
+            } else if held < from {
+                self.findings.false_claim_count += 1;
+                if self.findings.false_claims.len() < MAX_TOLD {
+                    let wrong =
+                        format!("{:?}: {host:?} claims {digest:016x} within {age:?}, {member:?} had it not", self.now);
+                    self.findings.false_claims.push(wrong);
+                }
             }
         }
     }
 
     /// Of all that a node holds for up, the one that held its digest last the longest ago; [`Time::ZERO`] for never.
     fn oldest_holder(&self, claimer: &Node) -> (Time, Option<Host>) {
-        let digest = claimer.digest();
+        let digest = claimer.view().sketch();
         let held = claimer.view().up().map(|(id, _)| {
             let member = self.hosts.get(id).copied();
             let held = member.and_then(|member| self.machine(member).history.last_held(digest, self.now));
@@ -149,10 +148,16 @@ impl World {
     /// A node told its user of a change.
     pub(super) fn note(&mut self, at: Host, notice: &Notice) {
         let Notice::Status { id, status: Status::Down, .. } = notice else { return };
+        if self.liars.contains(&at) {
+            return;
+        }
         self.findings.own_side_downs += u64::from(self.was_never_split(at, id));
         if let Some(subject) = self.well(id) {
-            let wrong = format!("{:?}: {at:?} holds {subject:?} for down", self.now);
-            self.findings.false_downs.push(wrong);
+            self.findings.false_down_count += 1;
+            if self.findings.false_downs.len() < MAX_TOLD {
+                let wrong = format!("{:?}: {at:?} holds {subject:?} for down", self.now);
+                self.findings.false_downs.push(wrong);
+            }
         }
     }
 
@@ -168,11 +173,12 @@ impl World {
         }
     }
 
-    /// True for a live node on the same side, during a split and until it is forgotten.
+    /// True for two live nodes of the larger side, during a split and after it. Of the smaller side the larger one has true
+    /// witnesses, and those arrive before anybody can refute them.
     fn was_never_split(&self, at: Host, id: &ControllerId) -> bool {
         let Some(subject) = self.hosts.get(id).copied() else { return false };
         let lives = self.node(subject).is_some() && self.machine(subject).alive_since + AFTERMATH <= self.now;
-        lives && self.links.last_split(at) == self.links.last_split(subject)
+        lives && self.links.was_with_the_most(at) && self.links.was_with_the_most(subject)
     }
 
     /// The node's host, if nothing has been wrong with it for a while.

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use crate::protocol::hash::hash_parts;
 use crate::protocol::identity::ControllerId;
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{Item, Record, Signature, Signed, Signer, Verified, VerifiedItem};
+use crate::protocol::record::{Item, Marked, NetworkId, Record, Signature, Signed, Signer, Verified, VerifiedItem};
+use crate::protocol::testimony::{Nonce, Testimony};
 
 /// How many objects are kept before those that nobody holds any more are dropped: small beside what nodes hold.
 const FEW: usize = 1 << 14;
@@ -26,9 +27,21 @@ pub(super) struct Door(Rc<RefCell<Passed>>);
 struct Passed {
     items: HashMap<u64, VerifiedItem>,
     sweep_at: usize,
+    /// All that ever passed, in that order, if that is wanted.
+    all: Option<Vec<VerifiedItem>>,
 }
 
 impl Door {
+    /// From now on all that passes is kept.
+    pub(super) fn keep_all(&self) {
+        self.0.borrow_mut().all.get_or_insert_default();
+    }
+
+    /// All that was kept.
+    pub(super) fn all(&self) -> Vec<VerifiedItem> {
+        self.0.borrow().all.clone().unwrap_or_default()
+    }
+
     pub(super) fn record(&self, record: Arc<Record>) -> Result<Verified<Record>, Reason> {
         let mark = mark(record.signature);
         if let Some(VerifiedItem::Record(held)) = self.0.borrow().items.get(&mark)
@@ -58,13 +71,28 @@ impl Door {
             }
             Item::Forget(forget) => {
                 let (by, signature) = (forget.body.author, forget.signature);
-                VerifiedItem::Forget(verify(by, &forget.body, signature, Arc::clone(&forget))?)
+                let checked = VerifiedItem::Forget(verify(by, &forget.body, signature, Arc::clone(&forget))?);
+                self.keep(mark(signature), checked.clone());
+                checked
             }
         })
     }
 
+    /// None is kept: each answers one census and comes by once.
+    pub(super) fn testimony(
+        &self,
+        network: NetworkId,
+        nonce: Nonce,
+        said: Testimony,
+    ) -> Result<Verified<Testimony>, Reason> {
+        verify(said.id, &said.body(network, nonce), said.signature, Arc::new(said))
+    }
+
     fn keep(&self, mark: u64, item: VerifiedItem) {
-        let Passed { items, sweep_at } = &mut *self.0.borrow_mut();
+        let Passed { items, sweep_at, all } = &mut *self.0.borrow_mut();
+        if let Some(all) = all {
+            all.push(item.clone());
+        }
         items.insert(mark, item);
         if items.len() > (*sweep_at).max(FEW) {
             items.retain(|_, item| is_held(item));
@@ -75,12 +103,11 @@ impl Door {
 
 /// True if anybody but the door holds it.
 fn is_held(item: &VerifiedItem) -> bool {
-    // The door's own, and the one that is made to count.
-    const OWN: usize = 2;
+    // The door itself is one.
     match item {
-        VerifiedItem::Record(record) => Arc::strong_count(&record.shared()) > OWN,
-        VerifiedItem::Witness(witness) => Arc::strong_count(&witness.shared()) > OWN,
-        VerifiedItem::Forget(forget) => Arc::strong_count(&forget.shared()) > OWN,
+        VerifiedItem::Record(record) => record.holders() > 1,
+        VerifiedItem::Witness(witness) => witness.holders() > 1,
+        VerifiedItem::Forget(forget) => forget.holders() > 1,
     }
 }
 
@@ -102,7 +129,12 @@ impl Signer for StandIn {
     }
 }
 
-fn verify<T>(by: ControllerId, body: &impl Signed, signature: Signature, whole: Arc<T>) -> Result<Verified<T>, Reason> {
+fn verify<T: Marked>(
+    by: ControllerId,
+    body: &impl Signed,
+    signature: Signature,
+    whole: Arc<T>,
+) -> Result<Verified<T>, Reason> {
     let holds = StandIn(by).sign(&body.signed_bytes()) == signature;
     if holds { Ok(Verified::vouch(whole)) } else { Err(Reason::BadSignature) }
 }
@@ -110,7 +142,7 @@ fn verify<T>(by: ControllerId, body: &impl Signed, signature: Signature, whole: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::record::{NetworkId, Stage, Witness, WitnessBody};
+    use crate::protocol::record::{Stage, Witness, WitnessBody};
 
     fn witness(need: u8) -> Arc<Witness> {
         let body = WitnessBody {

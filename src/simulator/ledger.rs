@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{Host, World};
-use crate::protocol::hash::Hash;
 use crate::protocol::identity::{ControllerId, ShortId};
 use crate::protocol::message::Purpose;
 use crate::protocol::node::{Node, Phase};
@@ -20,23 +19,24 @@ pub(super) struct Ledger(RefCell<Book>);
 struct Book {
     held: Vec<Option<Held>>,
     /// How many hold a digest, side by side.
-    crowds: BTreeMap<(usize, Hash), usize>,
-    /// How many have an edge that they have not published.
-    unpublished: usize,
+    crowds: BTreeMap<(usize, u64), usize>,
     /// To be looked at again.
     touched: Vec<Host>,
     is_touched: Vec<bool>,
+    /// Those whose edges are to be looked at, once digests are equal: that costs more, and before it is of no use.
+    unsure: BTreeSet<Host>,
+    /// Those that have an edge which they have not published.
+    unpublished: BTreeSet<Host>,
     /// Counts who came and went: what was right before may be wrong now.
     epoch: u64,
     /// Digests under which the live set is exactly right, of this epoch.
-    right: BTreeMap<(usize, Hash), (u64, bool)>,
+    right: BTreeMap<(usize, u64), (u64, bool)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Held {
     side: usize,
-    digest: Hash,
-    unpublished: bool,
+    digest: u64,
 }
 
 impl Ledger {
@@ -59,12 +59,10 @@ impl World {
     pub fn agrees(&self) -> bool {
         let mut book = self.ledger.0.borrow_mut();
         book.catch_up(self);
-        if book.unpublished > 0 {
-            return false;
-        }
-        let crowds: Vec<(usize, Hash)> = book.crowds.keys().copied().collect();
+        let crowds: Vec<(usize, u64)> = book.crowds.keys().copied().collect();
         // By rising side: two digests on one side would stand beside each other.
         crowds.windows(2).all(|pair| pair[0].0 != pair[1].0)
+            && book.all_is_published(self)
             && crowds.into_iter().all(|(side, digest)| book.is_right(self, side, digest))
     }
 
@@ -82,7 +80,7 @@ impl World {
 
     fn disagreement_among(&self, hosts: &[Host]) -> Option<String> {
         let live: BTreeSet<ControllerId> = hosts.iter().map(|host| self.id(*host)).collect();
-        let digest = |host: &Host| self.node(*host).map(Node::digest);
+        let digest = |host: &Host| self.node(*host).map(|node| node.view().sketch());
         hosts.iter().find_map(|host| {
             let node = self.node(*host)?;
             if digest(host) != digest(hosts.first()?) {
@@ -102,11 +100,8 @@ impl Book {
     fn catch_up(&mut self, world: &World) {
         for host in std::mem::take(&mut self.touched) {
             self.is_touched[host.0] = false;
-            let now = world.node(host).map(|node| Held {
-                side: world.links.side(host),
-                digest: node.digest(),
-                unpublished: published(node) != edges(node),
-            });
+            self.unsure.insert(host);
+            let now = world.node(host).map(|node| Held { side: world.links.side(host), digest: node.view().sketch() });
             let before = std::mem::replace(&mut self.held[host.0], now);
             if before == now {
                 continue;
@@ -114,23 +109,31 @@ impl Book {
             if before.map(|held| held.side) != now.map(|held| held.side) {
                 self.epoch += 1;
             }
-            if let Some(Held { side, digest, unpublished }) = before {
-                self.unpublished -= usize::from(unpublished);
+            if let Some(Held { side, digest }) = before {
                 let count = self.crowds.entry((side, digest)).or_default();
                 *count -= 1;
                 if *count == 0 {
                     self.crowds.remove(&(side, digest));
                 }
             }
-            if let Some(Held { side, digest, unpublished }) = now {
-                self.unpublished += usize::from(unpublished);
+            if let Some(Held { side, digest }) = now {
                 *self.crowds.entry((side, digest)).or_default() += 1;
             }
         }
     }
 
+    fn all_is_published(&mut self, world: &World) -> bool {
+        for host in std::mem::take(&mut self.unsure) {
+            match world.node(host).filter(|node| published(node) != edges(node)) {
+                Some(_) => self.unpublished.insert(host),
+                None => self.unpublished.remove(&host),
+            };
+        }
+        self.unpublished.is_empty()
+    }
+
     /// Equal digests mean equal live sets: one node of the side is looked at for all.
-    fn is_right(&mut self, world: &World, side: usize, digest: Hash) -> bool {
+    fn is_right(&mut self, world: &World, side: usize, digest: u64) -> bool {
         if let Some((epoch, right)) = self.right.get(&(side, digest))
             && *epoch == self.epoch
         {

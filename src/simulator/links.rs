@@ -23,7 +23,9 @@ pub(super) struct Links {
     rng: Rng,
     sides: BTreeMap<Host, usize>,
     last_sides: BTreeMap<Host, usize>,
+    larger: usize,
     cuts: BTreeSet<(Host, Host)>,
+    one_way: f64,
 }
 
 /// What travels on a stream.
@@ -52,7 +54,17 @@ pub(super) enum Fate {
 impl Links {
     pub(super) fn new(seed: u64, latency: RangeInclusive<Duration>, loss: f64) -> Self {
         let rng = Rng::new(seed ^ 0x11_4e4b5);
-        Self { seed, latency, loss, rng, sides: BTreeMap::new(), last_sides: BTreeMap::new(), cuts: BTreeSet::new() }
+        Self {
+            seed,
+            latency,
+            loss,
+            rng,
+            sides: BTreeMap::new(),
+            last_sides: BTreeMap::new(),
+            larger: 0,
+            cuts: BTreeSet::new(),
+            one_way: 0.0,
+        }
     }
 
     /// One way, always the same for a pair.
@@ -65,7 +77,21 @@ impl Links {
 
     /// A packet sent now passes.
     pub(super) fn pass(&mut self, from: Host, to: Host) -> bool {
-        self.joins(from, to) && !self.rng.chance(self.loss)
+        self.joins(from, to) && !self.is_deaf(from, to) && !self.rng.chance(self.loss)
+    }
+
+    /// This share of all pairs hears each other in one direction only, from now on; it is decided for each by the seed.
+    pub(super) fn set_one_way(&mut self, share: f64) {
+        self.one_way = share;
+    }
+
+    fn is_deaf(&self, from: Host, to: Host) -> bool {
+        if self.one_way == 0.0 {
+            return false;
+        }
+        let (low, high) = ordered(from, to);
+        let mut rng = Rng::new(self.seed.rotate_left(32) ^ ((low.0 as u64) << 32) ^ high.0 as u64);
+        rng.chance(self.one_way) && rng.chance(0.5) == (from == low)
     }
 
     /// Nothing is cut between the two.
@@ -82,9 +108,14 @@ impl Links {
         self.last_sides.insert(host, side);
     }
 
-    /// On which side of the last split it was.
-    pub(super) fn last_split(&self, host: Host) -> usize {
-        self.last_sides.get(&host).copied().unwrap_or_default()
+    /// True if it was on the larger side of the last split, or there was none.
+    pub(super) fn was_with_the_most(&self, host: Host) -> bool {
+        self.last_sides.get(&host).copied().unwrap_or_default() == self.larger
+    }
+
+    /// Which side is the larger one, as long as nothing else is said.
+    pub(super) fn set_larger(&mut self, side: usize) {
+        self.larger = side;
     }
 
     pub(super) fn heal(&mut self) {

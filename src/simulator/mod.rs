@@ -5,6 +5,7 @@
 //!   trouble     what befalls them: crash, kill, stop, partition, leave, restart
 //!   traffic     connections between them, and what passes on these
 //!   process     one node as its daemon runs it: Node, Peers, codec; one loop instead of threads
+//!   hostile     members that lie
 //!   door        what was signed is checked here; equal records are one object for all nodes
 //!   ring        the network keys of one node, as marks without keys
 //!   links       packets: latency, loss, order, partitions
@@ -13,7 +14,9 @@
 //!   spread      how a piece of news spreads
 //!   checks      the truth, and what the nodes say of it
 //!   measure     how long the network took to settle
+//!   replay      everything that was ever signed, said again
 //!   scenario    a story with measured steps, as `kithd simulate`, the tests and the benches tell it
+//!   story       how it is told
 //! ```
 //!
 //! Everything follows from one seed: collections that are gone through are ordered, chance comes from
@@ -30,14 +33,17 @@
 pub mod checks;
 mod door;
 mod history;
+mod hostile;
 mod ledger;
 mod links;
 mod measure;
 mod process;
 mod queue;
+mod replay;
 mod ring;
 pub mod scenario;
 mod spread;
+mod story;
 mod traffic;
 mod trouble;
 pub mod world;

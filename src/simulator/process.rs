@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::door::{Door, StandIn};
+use super::hostile::Liar;
 use super::ring::Ring;
 use crate::protocol::address::HostPort;
+use crate::protocol::census_report::CensusReport;
 use crate::protocol::codec::{
     FrameSplitter, Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Message, PREAMBLE, Preamble, decode_frame, encode_frame,
     frame,
@@ -19,11 +21,12 @@ use crate::protocol::codec::{
 use crate::protocol::heartbeat::{Answers, Side};
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::key_mark::KeyMark;
+use crate::protocol::list::List;
 use crate::protocol::message::{HeadMessage, Purpose, TailMessage};
 use crate::protocol::node::{Action, Input, Memory, Node, Notice, Settings};
 use crate::protocol::peer_state::{self, Command, Peer, PeerEvent, PeerState, PeerTimes};
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{Item, Record, VerifiedItem, WitnessBody};
+use crate::protocol::record::{Item, NetworkId, Record, VerifiedItem, WitnessBody};
 use crate::protocol::time::{Now, Time};
 
 /// A leaving node waits this long for its neighbours to have heard.
@@ -44,6 +47,8 @@ pub(super) enum Effect {
     Resolve(HostPort),
     /// The node told its user something.
     Notice(Notice),
+    /// A census of this node's user is over.
+    Counted(Result<Box<CensusReport>, Reason>),
     /// A witness came by: for the truth's sake, not the node's.
     Overheard(WitnessBody),
     /// The process ends by itself.
@@ -54,6 +59,7 @@ pub(super) enum Effect {
 pub(super) struct Process {
     node: Node,
     times: PeerTimes,
+    network: NetworkId,
     ring: Ring,
     ends: BTreeMap<PeerId, End>,
     inbox: VecDeque<Input>,
@@ -62,10 +68,16 @@ pub(super) struct Process {
     leaving: Option<Time>,
     door: Door,
     checks: u32,
+    liar: Option<Liar>,
 }
 
 /// Begins a message of the stand-in handshake, where others have their direction.
 const HANDSHAKE: u8 = 0;
+/// The lengths of its messages: those of the real ones, less the seal that is counted with every packet, but that they do
+/// not have. The third goes along with what is sealed.
+const FIRST: usize = 28;
+const SECOND: usize = 181;
+const THIRD: usize = 168;
 
 /// One end of a connection.
 struct End {
@@ -81,12 +93,13 @@ struct End {
 
 impl Process {
     pub(super) fn new(settings: Settings, door: Door, signer: StandIn, memory: &Memory, seed: u64, now: Now) -> Self {
-        let (times, ring) = (settings.peer, Ring::default());
+        let (times, network, ring) = (settings.peer, settings.network, Ring::default());
         let mut node = Node::new(settings, Box::new(signer), memory, seed, now);
         node.handle(now, Input::Keys(ring.marks().to_vec()), &mut Vec::new());
         Self {
             node,
             times,
+            network,
             ring,
             ends: BTreeMap::new(),
             inbox: VecDeque::new(),
@@ -95,6 +108,19 @@ impl Process {
             leaving: None,
             door,
             checks: 0,
+            liar: None,
+        }
+    }
+
+    /// From now on it lies.
+    pub(super) fn corrupt(&mut self, liar: Liar) {
+        self.liar = Some(liar);
+    }
+
+    /// If it lies, it may do so now.
+    pub(super) fn tempt(&mut self) {
+        if let Some(liar) = &mut self.liar {
+            liar.take_turn();
         }
     }
 
@@ -194,22 +220,23 @@ impl Process {
         self.settle(now)
     }
 
-    /// Stands in for the handshake: its messages, and so its round trips, but each end is believed who it says it is, and a
-    /// key's mark is as good as the key.
+    /// Stands in for the handshake: its messages with their lengths, and so its round trips, but each end is believed who it
+    /// says it is, and a key's mark is as good as the key.
     fn shake_hands(&mut self, now: Now, peer: PeerId, said: &[u8]) -> Result<(), Reason> {
         let Some(end) = self.ends.get_mut(&peer) else { return Ok(()) };
-        let mark = said.try_into().ok().map(KeyMark);
-        if let Some(mark) = mark {
-            let held = self.ring.marks().contains(&mark);
-            end.key = Some(mark).filter(|_| held && end.side == Side::Head);
+        let is_first = end.side == Side::Head && end.key.is_none();
+        if is_first {
+            let mark = KeyMark(*said.first_chunk().ok_or(Reason::Malformed)?);
+            end.key = Some(mark).filter(|mark| self.ring.marks().contains(mark));
             end.key.ok_or(Reason::NetworkKey)?;
         }
-        if end.side == Side::Tail || mark.is_some() {
-            let proof = [&[HANDSHAKE][..], &self.node.id().0].concat();
+        if end.side == Side::Tail || is_first {
+            let length = if is_first { SECOND } else { THIRD };
+            let proof = handshake(&self.node.id().0, length);
             self.written.entry(peer).or_default().extend(frame(&proof));
         }
-        if mark.is_none() {
-            let id = ControllerId(said.try_into().map_err(|_| Reason::Malformed)?);
+        if !is_first {
+            let id = ControllerId(*said.first_chunk().ok_or(Reason::Malformed)?);
             let key = end.key.ok_or(Reason::Unexpected)?;
             if let Some(address) = end.dialled {
                 self.ring.learn(address, key, true);
@@ -228,7 +255,7 @@ impl Process {
         end.key = Some(key);
         let written = self.written.entry(peer).or_default();
         written.extend(Preamble::of(0, purpose).to_bytes());
-        written.extend(frame(&[&[HANDSHAKE][..], &key.0].concat()));
+        written.extend(frame(&handshake(&key.0, FIRST)));
     }
 
     fn heard(&mut self, now: Now, peer: PeerId, said: Said) -> Result<(), Reason> {
@@ -247,7 +274,7 @@ impl Process {
         {
             dated = end.answers.answer(*seq, *echo, now.mono);
             let statement = self.node.claim(now).statement(now.mono);
-            self.write(peer, &HeadMessage::Heartbeat { seq: *seq, statement });
+            self.answer(peer, HeadMessage::Heartbeat { seq: *seq, statement });
         }
         self.feed(now, peer, peer_state::Input::Request { message, dated });
         Ok(())
@@ -262,11 +289,11 @@ impl Process {
             match action {
                 peer_state::Action::Dial(address) => self.effects.push(Effect::Dial(peer, address)),
                 peer_state::Action::Secure { purpose, first_key } => self.begin(peer, purpose, first_key),
-                peer_state::Action::Issue(message) => self.write(peer, &message),
-                peer_state::Action::Answer(message) => self.write(peer, &message),
+                peer_state::Action::Issue(message) => self.request(peer, message),
+                peer_state::Action::Answer(message) => self.answer(peer, message),
                 peer_state::Action::Beat { seq, echo } => {
                     let statement = self.node.claim(now).statement(now.mono);
-                    self.write(peer, &TailMessage::Heartbeat { seq, statement, echo });
+                    self.request(peer, TailMessage::Heartbeat { seq, statement, echo });
                 }
                 peer_state::Action::Open => {
                     if let Some(end) = self.ends.get_mut(&peer) {
@@ -286,14 +313,14 @@ impl Process {
         if matches!(event, PeerEvent::Closed { .. }) {
             self.ends.remove(&peer);
         }
-        if let PeerEvent::Push(items, _) | PeerEvent::News(items, ..) = &event {
-            let witnesses = items.iter().filter_map(|item| match item {
+        if let PeerEvent::Push(said) | PeerEvent::News(said, _) = &event {
+            let witnesses = said.items.iter().filter_map(|item| match item {
                 Item::Witness(witness) => Some(Effect::Overheard(witness.body.clone())),
                 Item::Record(_) | Item::Forget(_) => None,
             });
             self.effects.extend(witnesses);
         }
-        let (node, door, checks) = (&self.node, &self.door, Cell::new(self.checks));
+        let (node, door, network, checks) = (&self.node, &self.door, self.network, Cell::new(self.checks));
         let checked = event.check(
             |record| {
                 let record = VerifiedItem::Record(door.record(record)?);
@@ -305,6 +332,10 @@ impl Process {
                 let item = door.item(item)?;
                 checks.set(checks.get() + u32::from(is_news(node, &item)));
                 Ok(item)
+            },
+            |nonce, said| {
+                checks.set(checks.get() + 1);
+                door.testimony(network, nonce, said)
             },
         );
         self.checks = checks.into_inner();
@@ -352,10 +383,17 @@ impl Process {
                 self.add_end(peer, Side::Tail, Some(greeting.address));
                 self.feed(now, peer, peer_state::Input::Command(Command::Connect(greeting)));
             }
+            Action::Command(peer, Command::Answer(HeadMessage::Welcome { record, .. }))
+                if self.liar.as_mut().is_some_and(Liar::turns_away) =>
+            {
+                let busy = HeadMessage::Busy { record, hints: List::new() };
+                self.feed(now, peer, peer_state::Input::Command(Command::Answer(busy)));
+            }
             Action::Command(peer, command) => self.feed(now, peer, peer_state::Input::Command(command)),
             Action::Resolve(name) => self.effects.push(Effect::Resolve(name)),
             Action::Notify(notice) => self.effects.push(Effect::Notice(notice)),
             Action::Connected(..) => {}
+            Action::Counted(_, counted) => self.effects.push(Effect::Counted(counted)),
             Action::Fatal(_) => self.effects.push(Effect::Exit),
         }
     }
@@ -374,6 +412,22 @@ impl Process {
         self.ends.insert(peer, end);
     }
 
+    fn request(&mut self, peer: PeerId, request: TailMessage) {
+        let request = match &mut self.liar {
+            Some(liar) => liar.twist_request(&self.node, request),
+            None => request,
+        };
+        self.write(peer, &request);
+    }
+
+    fn answer(&mut self, peer: PeerId, answer: HeadMessage) {
+        let answer = match &mut self.liar {
+            Some(liar) => liar.twist_answer(&self.node, answer),
+            None => answer,
+        };
+        self.write(peer, &answer);
+    }
+
     fn write(&mut self, peer: PeerId, message: &impl Message) {
         self.written.entry(peer).or_default().extend(encode_frame(message));
     }
@@ -383,6 +437,12 @@ impl Process {
         let written = std::mem::take(&mut self.written);
         self.effects.extend(written.into_iter().map(|(peer, bytes)| Effect::Write(peer, bytes)));
     }
+}
+
+fn handshake(said: &[u8], length: usize) -> Vec<u8> {
+    let mut message = [&[HANDSHAKE][..], said].concat();
+    message.resize(length, 0);
+    message
 }
 
 /// What a frame turned out to be.

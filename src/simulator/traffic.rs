@@ -43,6 +43,8 @@ pub(super) enum Event {
     Rested(Host),
     /// Some connections break.
     Wear,
+    /// One of those who lie speaks up, the so manyth time.
+    Mischief(usize),
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl World {
                 self.wear();
                 self.at(self.now + WEAR, Event::Wear);
             }
+            Event::Mischief(time) => self.mischief(time),
             Event::Resolved(host, run, name) => {
                 if self.machine(host).run == run {
                     let found = self.names.get(&name).cloned().unwrap_or_default();
@@ -403,6 +406,7 @@ impl World {
                     self.at(self.now + RESOLVING, Event::Resolved(host, run, name));
                 }
                 Effect::Notice(notice) => self.note(host, &notice),
+                Effect::Counted(counted) => self.findings.censuses.push((host, counted.map(|report| *report))),
                 Effect::Overheard(witness) => self.overhear(&witness),
                 Effect::Exit => {
                     self.end_process(host);
@@ -415,11 +419,11 @@ impl World {
 
     /// After whatever a process did: what it holds now is noted, and its next deadline is an event.
     fn watch(&mut self, host: Host) {
-        let now = self.now;
+        let (now, heartbeat) = (self.now, self.heartbeat);
         self.ledger.touch(host);
         let machine = &mut self.machines[host.0];
         let Some(process) = &machine.process else { return };
-        machine.history.note(now, Some(process.node().digest()));
+        machine.history.note(now, Some(process.node().view().sketch()), heartbeat);
         if let Some(spread) = &mut self.spread {
             spread.look(host, process.node(), now);
         }

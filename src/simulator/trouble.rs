@@ -1,12 +1,14 @@
 //! What befalls hosts and links.
 
 use super::door::StandIn;
+use super::hostile::Liar;
 use super::links::Segment;
 use super::process::Process;
 use super::traffic::{Event, other};
-use super::world::{AFTERMATH, Host, WEAR, World};
+use super::world::{AFTERMATH, Host, MISCHIEF, WEAR, World};
 use crate::protocol::heartbeat::Side;
 use crate::protocol::node::{Input, Memory};
+use crate::protocol::testimony::{Mode, Nonce};
 use crate::protocol::time::Time;
 
 impl World {
@@ -14,14 +16,19 @@ impl World {
     pub fn start(&mut self, host: Host) {
         let (now, moment) = (self.now_at(host), self.now);
         let (seed, door) = (self.rng.next_u64(), self.door.clone());
+        let liar = self.liars.iter().position(|liar| *liar == host);
         let machine = self.machine_mut(host);
         machine.run += 1;
         machine.dark = false;
         machine.alive_since = moment;
         machine.undisturbed = moment + AFTERMATH;
         let signer = StandIn(machine.id);
-        machine.process = Some(Process::new(machine.settings.clone(), door, signer, &machine.memory, seed, now));
-        let effects = machine.process.as_mut().map(|process| process.tick(now)).unwrap_or_default();
+        let mut process = Process::new(machine.settings.clone(), door, signer, &machine.memory, seed, now);
+        if let Some(number) = liar {
+            process.corrupt(Liar::new(number, machine.id, machine.settings.network, seed));
+        }
+        let effects = process.tick(now);
+        machine.process = Some(process);
         self.apply(host, effects);
     }
 
@@ -82,6 +89,13 @@ impl World {
         self.tell(host, Input::Leave);
     }
 
+    /// A user counts the network; how that ended will be among the findings.
+    pub fn count(&mut self, host: Host, mode: Mode) {
+        let [one, other] = [(); 2].map(|()| self.rng.next_u64().to_le_bytes());
+        let nonce = Nonce([one, other].concat().try_into().unwrap_or_default());
+        self.tell(host, Input::Census(nonce, mode, 0));
+    }
+
     /// A user tells a node something.
     pub fn tell(&mut self, host: Host, input: Input) {
         let now = self.now_at(host);
@@ -90,6 +104,7 @@ impl World {
 
     /// These hosts on one side, all others on the other.
     pub fn partition(&mut self, aside: &[Host]) {
+        self.links.set_larger(usize::from(aside.len() * 2 > self.machines.len()));
         for host in self.hosts() {
             self.links.set_side(host, usize::from(aside.contains(&host)));
             self.machine_mut(host).undisturbed = Time(u64::MAX);
@@ -110,6 +125,22 @@ impl World {
     /// Nothing passes between these two any more.
     pub fn cut(&mut self, one: Host, other: Host) {
         self.links.cut(one, other);
+    }
+
+    /// This share of all pairs hears each other in one direction only; 0: all hear each other again.
+    pub fn one_way(&mut self, share: f64) {
+        self.links.set_one_way(share);
+    }
+
+    /// One of those who lie has something to say, and its neighbours listen.
+    pub(super) fn mischief(&mut self, time: usize) {
+        if let Some(liar) = self.liars.get(time % self.liars.len().max(1)).copied() {
+            if let Some(process) = &mut self.machine_mut(liar).process {
+                process.tempt();
+            }
+            self.tell(liar, Input::Tags([("said".to_owned(), time.to_string())].into()));
+        }
+        self.at(self.now + MISCHIEF, Event::Mischief(time + 1));
     }
 
     /// Ends every connection of a host, as a restarting middle box does; the nodes live on.
@@ -138,7 +169,7 @@ impl World {
     }
 
     pub(super) fn end_process(&mut self, host: Host) {
-        let now = self.now;
+        let (now, heartbeat) = (self.now, self.heartbeat);
         let machine = self.machine_mut(host);
         if let Some(process) = machine.process.take() {
             machine.memory = process.node().memory();
@@ -148,7 +179,7 @@ impl World {
         machine.backlog.clear();
         machine.busy_until = Time::ZERO;
         machine.connections.clear();
-        machine.history.note(now, None);
+        machine.history.note(now, None, heartbeat);
         self.ledger.touch(host);
     }
 

@@ -1,13 +1,12 @@
 //! The world: a queue of events, ordered by time and then by the order in which they were made, and the hosts they
 //! happen to.
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::{RangeInclusive, Sub};
 use std::time::Duration;
 
-use super::checks::{Findings, Showing};
+use super::checks::Findings;
 use super::door::Door;
 use super::history::History;
 use super::ledger::Ledger;
@@ -28,10 +27,12 @@ use crate::protocol::time::{Now, Time};
 
 /// The wall clock at the world's start: 2026-01-01, so that versions and hours look as they do.
 const EPOCH_MS: u64 = 1_767_225_600_000;
-/// How often the nodes' claims are compared with the truth.
-const SAMPLE: Duration = Duration::from_millis(100);
+/// How often in a heartbeat the nodes' claims are compared with the truth.
+const SAMPLES: u32 = 10;
 /// How often connections may break.
 pub(super) const WEAR: Duration = Duration::from_millis(100);
+/// How often one of those who lie speaks up by itself: seldom enough that a network can agree meanwhile.
+pub(super) const MISCHIEF: Duration = Duration::from_secs(6);
 /// How finely [`World::run_until`] looks.
 const STEP: Duration = Duration::from_millis(10);
 /// So long after a host's last trouble others may still rightly speak of it.
@@ -53,6 +54,10 @@ pub struct Conditions {
     pub signature_cost: Duration,
     /// How far wall clocks are off, at most, to either side.
     pub skew: Duration,
+    /// The share of members that lie, never the first one.
+    pub hostile: f64,
+    /// Between heartbeats.
+    pub heartbeat: Duration,
 }
 
 impl Conditions {
@@ -65,6 +70,8 @@ impl Conditions {
             broken: 0.0,
             signature_cost: Duration::ZERO,
             skew: Duration::from_secs(2),
+            hostile: 0.0,
+            heartbeat: Duration::from_secs(1),
         }
     }
 }
@@ -90,7 +97,6 @@ pub(super) struct Machine {
     /// True while it takes from its backlog.
     pub(super) serves: bool,
     pub(super) history: History,
-    pub(super) showing: Cell<Showing>,
     pub(super) sent: Sent,
     pub(super) memory: Memory,
     pub(super) dark: bool,
@@ -148,12 +154,15 @@ pub struct World {
     pub(super) broken: f64,
     pub(super) signature_cost: Duration,
     skew: Duration,
+    hostile: f64,
+    pub(super) liars: Vec<Host>,
+    pub(super) heartbeat: Duration,
 }
 
 impl World {
     /// An empty world.
     pub fn new(conditions: Conditions) -> Self {
-        let Conditions { seed, latency, loss, broken, signature_cost, skew } = conditions;
+        let Conditions { seed, latency, loss, broken, signature_cost, skew, hostile, heartbeat } = conditions;
         let mut world = Self {
             findings: Findings::default(),
             now: Time::ZERO,
@@ -174,7 +183,13 @@ impl World {
             broken,
             signature_cost,
             skew,
+            hostile,
+            liars: Vec::new(),
+            heartbeat,
         };
+        if hostile > 0.0 {
+            world.at(Time::ZERO + MISCHIEF, Event::Mischief(0));
+        }
         if broken > 0.0 {
             world.at(Time::ZERO + WEAR, Event::Wear);
         }
@@ -187,6 +202,9 @@ impl World {
         for number in 0..nodes {
             let connect = if number == 0 { Vec::new() } else { vec![HostPort::Ip(address_of(0))] };
             let host = world.add(connect);
+            let settings = world.settings_mut(host);
+            // Whoever starts a thousand nodes from one address lets so many knock there at once.
+            settings.max_pending = settings.max_pending.max(nodes);
             world.start(host);
         }
         world
@@ -199,11 +217,14 @@ impl World {
         let host = Host(number);
         let skew_ms = self.skew.as_millis() as usize;
         let clock_ms = self.rng.below(2 * skew_ms) as i64 - skew_ms as i64;
+        if number > 0 && self.rng.chance(self.hostile) {
+            self.liars.push(host);
+        }
         self.hosts.insert(id, host);
         self.addresses.insert(address_of(number), host);
         self.machines.push(Machine {
             id,
-            settings: settings(number, connect),
+            settings: settings(number, connect, self.heartbeat),
             process: None,
             held: None,
             alive_since: Time::ZERO,
@@ -212,7 +233,6 @@ impl World {
             backlog: VecDeque::new(),
             serves: false,
             history: History::default(),
-            showing: Cell::default(),
             sent: Sent::default(),
             memory: Memory::default(),
             dark: false,
@@ -282,7 +302,7 @@ impl World {
             self.now = until;
             if self.now == self.next_sample {
                 self.check_claims();
-                self.next_sample = self.now + SAMPLE;
+                self.next_sample = self.now + self.heartbeat / SAMPLES;
             }
         }
     }
@@ -313,7 +333,7 @@ pub(super) fn address_of(number: usize) -> SocketAddr {
 }
 
 /// The defaults of the configuration.
-fn settings(number: usize, connect: Vec<HostPort>) -> Settings {
+fn settings(number: usize, connect: Vec<HostPort>, interval: Duration) -> Settings {
     let ms = Duration::from_millis;
     Settings {
         label: Label::from_lossy(&format!("n{number}")),
@@ -322,14 +342,14 @@ fn settings(number: usize, connect: Vec<HostPort>) -> Settings {
         tags: BTreeMap::new(),
         connect,
         allow: Vec::new(),
-        peer: PeerTimes { interval: ms(1000), timeout: ms(500), dial: ms(2000), handshake: ms(5000) },
+        peer: PeerTimes { interval, timeout: ms(500), dial: ms(2000), handshake: ms(5000) },
         idle_period: ms(1000),
         out_degree: 8,
         accept: 16,
         accept_ring: 4,
         flush_first: ms(5),
-        flush_interval: ms(100),
-        publish_stability: ms(250),
+        flush_interval: ms(50),
+        publish_stability: ms(100),
         publish_interval: ms(1000),
         refute_window: ms(2000),
         max_outgoing: 64,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use kithd::protocol::message::{HeadMessage, Purpose};
 use kithd::protocol::reason::Reason;
@@ -305,6 +305,8 @@ fn a_configuration_is_read_anew_and_each_key_that_changed_is_named() {
     write(&a.setup().home().join("kithd.toml"), text.as_bytes());
     a.signal(Signal::HUP);
     agreed(&[&a, &b]);
+    // Something of which only the new level tells: a connection that ends.
+    drop(TcpStream::connect(a.address).unwrap());
     until("the new log tells of it", SOON, || {
         let said = fs::read_to_string(&log).unwrap_or_default();
         let expected = [

@@ -8,9 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kithd::protocol::codec::encode_frame;
-use kithd::protocol::identity::ShortId;
 use kithd::protocol::list::List;
-use kithd::protocol::message::{HeadMessage, News, TailMessage};
+use kithd::protocol::message::{HeadMessage, News, Part, TailMessage, Want};
 use kithd::protocol::record::Item;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -126,7 +125,7 @@ fn a_flood_of_news_is_closed_and_not_kept() {
     let stranger = Stranger::new(&nodes.network, "eager");
     let line = stranger.dial(&nodes.a);
     let items: List<Item, 128> = crowd(&nodes.network, 16).iter().map(|one| Item::Record(one.record())).collect();
-    let push = encode_frame(&TailMessage::Push(News { items, want: List::new() })).repeat(16);
+    let push = encode_frame(&TailMessage::Push(News { items, ..News::default() })).repeat(16);
     let (peak, sent) = flood(&nodes.a, line, &push, Duration::from_secs(60));
     println!("{} KiB of news; at most {} KiB resident", sent >> 10, peak >> 10);
     closed_for_any(&nodes.a, Some(&stranger.id()), &["unexpected"]);
@@ -149,10 +148,10 @@ fn large_request(nodes: &Witnessed, line: &mut Line) -> (Vec<u8>, usize) {
     let crowd = crowd(&nodes.network, 18);
     for some in crowd.chunks(9) {
         let items = some.iter().map(|one| Item::Record(one.record())).collect();
-        line.tell(&TailMessage::Push(News { items, want: List::new() }));
+        line.tell(&TailMessage::Push(News { items, ..News::default() }));
     }
-    let want: List<ShortId, 256> = crowd.iter().map(|one| one.body.id.short()).collect();
-    let request = encode_frame(&TailMessage::Push(News { items: List::new(), want }));
+    let want: List<Want, 256> = crowd.iter().map(|one| Want(one.body.id.short(), Part::All)).collect();
+    let request = encode_frame(&TailMessage::Push(News { want, ..News::default() }));
     (request, crowd.iter().map(|one| kithd::protocol::codec::encoded_len(&*one.record())).sum())
 }
 

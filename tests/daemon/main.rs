@@ -19,6 +19,7 @@ mod tap;
 
 mod access;
 mod agreement;
+mod census;
 mod core_dumps;
 mod dialling;
 mod endurance;

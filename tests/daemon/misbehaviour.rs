@@ -22,7 +22,7 @@ use crate::report::refused;
 use crate::stranger::{Line, Stranger, Trap, heartbeat, wall_ms};
 
 fn push(item: Item) -> TailMessage {
-    TailMessage::Push(News { items: [item].into_iter().collect(), want: List::new() })
+    TailMessage::Push(News { items: [item].into_iter().collect(), ..News::default() })
 }
 
 /// Whom a stranger accuses.
@@ -46,11 +46,11 @@ fn a_tail_that_breaks_the_protocol_is_closed_with_the_reason_on_both_sides() {
     let node = network.start("node");
     let other = Stranger::new(&Network::new(), "foreign");
     let liar = Stranger::new(&network, "liar");
-    let watches: Vec<u8> = (0..12).flat_map(|_| encode_frame(&TailMessage::Watch)).collect();
+    let watches: Vec<u8> = (0..40).flat_map(|_| encode_frame(&TailMessage::Watch)).collect();
     let breaches = vec![
         ("an answer", Sealed(encode_frame(&stray_answer())), Reason::WrongDirection),
         ("an answer of nonsense", Sealed(frame(&[2, 99, 99, 99])), Reason::WrongDirection),
-        ("more Watches than two", Sealed(watches), Reason::Unexpected),
+        ("more Watches than are borne", Sealed(watches), Reason::Unexpected),
         ("a second Hello", Sealed(encode_frame(&liar.hello(&node))), Reason::Unexpected),
         ("a forged record", Sealed(encode_frame(&push(Item::Record(forged(&liar))))), Reason::BadSignature),
         (
@@ -107,7 +107,11 @@ fn nobody_introduces_himself_as_somebody_else() {
     let no_port = changed(&|one| one.body.address.set_port(0));
     let multicast = changed(&|one| one.body.address = ([224, 0, 0, 1], 7100).into());
     let long_tags = changed(&|one| one.body.tags = [("note".to_owned(), "x".repeat(253))].into_iter().collect());
-    let twice = changed(&|one| one.body.edges = [mallory.body.id.short(); 2].into_iter().collect());
+    let twice = changed(&|one| {
+        one.body.edges = [mallory.body.id.short(); 2].into_iter().collect();
+        one.body.round_trips = [1; 2].into_iter().collect();
+    });
+    let unmeasured = changed(&|one| one.body.edges = std::iter::once(mallory.body.id.short()).collect());
     let signed_by_another =
         Arc::new(Record { body: alice.body.clone(), signature: mallory.sign(b"anything that alice never signed") });
     let cases = [
@@ -122,6 +126,7 @@ fn nobody_introduces_himself_as_somebody_else() {
         ("an address without a port", &no_port, no_port.record(), wall_ms(), Reason::Malformed),
         ("an address of many", &multicast, multicast.record(), wall_ms(), Reason::Malformed),
         ("tags beyond their bound", &long_tags, long_tags.record(), wall_ms(), Reason::Malformed),
+        ("an edge without its round trip", &unmeasured, unmeasured.record(), wall_ms(), Reason::Malformed),
         ("the same edge twice", &twice, twice.record(), wall_ms(), Reason::Malformed),
     ];
     for (what, who, record, clock_ms, reason) in cases {
@@ -154,9 +159,9 @@ fn a_head_that_breaks_the_protocol_is_closed_with_the_reason_and_left_alone() {
     let network = Network::new();
     let liar = Stranger::new(&network, "liar");
     let repeated = |message: HeadMessage, times: usize| encode_frame(&message).repeat(times);
-    let differences = || HeadMessage::Differences { buckets: List::new(), entries: List::new() };
+    let differences = || HeadMessage::Differences { last: u8::MAX, buckets: List::new(), entries: List::new() };
     let news =
-        HeadMessage::News(News { items: [Item::Record(forged(&liar))].into_iter().collect(), want: List::new() });
+        HeadMessage::News(News { items: [Item::Record(forged(&liar))].into_iter().collect(), ..News::default() });
     let breaches = vec![
         ("a request", Sealed(encode_frame(&heartbeat(1))), Reason::WrongDirection),
         ("a request of nonsense", Sealed(frame(&[1, 99, 99])), Reason::WrongDirection),
@@ -214,7 +219,7 @@ fn a_witness_without_its_record_does_no_harm() {
         };
         Item::Witness(Witness::signed(body, &stranger).shared())
     };
-    line.tell(&TailMessage::Push(News { items: (0..50).map(accusation).collect(), want: List::new() }));
+    line.tell(&TailMessage::Push(News { items: (0..50).map(accusation).collect(), ..News::default() }));
     line.tell(&heartbeat(1));
     alive(&node, &mut line);
     assert_eq!(node.status()["network_view"]["nodes"], 2);

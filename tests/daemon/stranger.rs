@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kithd::protocol::codec::{HEADER, MAX_FRAME, Message, PREAMBLE, Preamble, decode_frame, encode_frame, messages};
-use kithd::protocol::hash::Hash;
+use kithd::protocol::hash::HalfHash;
 use kithd::protocol::identity::{ControllerId, Label};
 use kithd::protocol::list::List;
 use kithd::protocol::message::{HeadMessage, Purpose, Statement, TailMessage};
 use kithd::protocol::reason::Reason;
-use kithd::protocol::record::{NetworkId, Record, RecordBody, RecordState, Signature, Signer};
+use kithd::protocol::record::{NetworkId, Reach, Record, RecordBody, RecordState, Signature, Signer};
 use kithd::secure::credentials::Credentials;
 use kithd::secure::handshake::{Answer, Head, Secured, Tail};
 use kithd::secure::keys::Identity;
@@ -39,19 +39,25 @@ pub struct Stranger {
 
 impl Stranger {
     pub fn new(network: &Network, label: &str) -> Self {
+        Self::new_in(NetworkId::of(network.name()), label)
+    }
+
+    /// The same, where only the network's id is at hand.
+    pub fn new_in(network: NetworkId, label: &str) -> Self {
         let identity = Identity::generate().unwrap();
         let body = RecordBody {
-            network: NetworkId::of(network.name()),
+            network,
             id: identity.id(),
             version: wall_ms(),
             issued: u32::try_from(wall_ms() / 3_600_000).unwrap(),
             incarnation: 1,
             state: RecordState::Up,
-            reachable: false,
+            reach: Reach::Unproven,
             address: closed_port(),
             label: label.parse::<Label>().unwrap(),
             tags: List::new(),
             edges: List::new(),
+            round_trips: List::new(),
         };
         Self { identity, body }
     }
@@ -374,13 +380,13 @@ pub fn is_end(error: &io::Error) -> bool {
 }
 
 /// A heartbeat of somebody who knows nothing.
-pub fn heartbeat(seq: u64) -> TailMessage {
+pub fn heartbeat(seq: u32) -> TailMessage {
     TailMessage::Heartbeat { seq, statement: ignorance(), echo: None }
 }
 
 /// What somebody states who knows nothing.
 pub fn ignorance() -> Statement {
-    Statement { digest: Hash([0; 32]), ages: List::new() }
+    Statement { digest: HalfHash([0; 16]), ages: List::new() }
 }
 
 /// Unix time in milliseconds.

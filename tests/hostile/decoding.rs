@@ -27,8 +27,8 @@ type Bad = (&'static str, Vec<u8>);
 
 /// Where things stand in a message: after the direction and the variant, and in a record.
 const BODY: usize = 1 + 4;
-const REACHABLE: usize = BODY + 8 + 32 + 8 + 4 + 8 + 4;
-const LABEL: usize = REACHABLE + 1 + 4 + 4 + 2;
+const REACH: usize = BODY + 8 + 32 + 8 + 4 + 8 + 4;
+const LABEL: usize = REACH + 4 + 4 + 4 + 2;
 
 fn body(message: &impl Message) -> Vec<u8> {
     encode_frame(message)[HEADER..].to_vec()
@@ -48,7 +48,7 @@ pub fn every_message() -> Vec<Vec<u8>> {
         length == Some(bytes.len() - HEADER) && matches!(bytes[HEADER], 1 | 2)
     };
     let found: Vec<Vec<u8>> = shown.into_iter().filter(is_message).map(|bytes| bytes[HEADER..].to_vec()).collect();
-    assert_eq!(found.len(), 14, "seven for each direction");
+    assert_eq!(found.len(), 18, "nine and eight, and the second form of a census's answer");
     found
 }
 
@@ -120,20 +120,20 @@ fn case_06_what_is_not_known_ends_the_edge() {
     let nodes = Bystanders::new();
     let goodbye = |reason: u32| [&[1, 6, 0, 0, 0][..], &reason.to_le_bytes()].concat();
     let from_tail = vec![
-        ("an unknown message", vec![1, 7, 0, 0, 0]),
+        ("an unknown message", vec![1, 77, 0, 0, 0]),
         ("a message of a large number", vec![1, 3, 0, 0, 1]),
         ("an unknown direction", vec![9, 3, 0, 0, 0]),
         ("an unknown purpose", vec![1, 1, 0, 0, 0, 3, 0, 0, 0]),
         ("an unknown reason", goodbye(200)),
         ("a reason of a large number", goodbye(u32::MAX)),
-        ("an unknown item", [&[1, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0][..], &[0; 300]].concat()),
+        ("an unknown item", [&[1, 4, 0, 0, 0, 1, 0, 3, 0, 0, 0][..], &[0; 300]].concat()),
     ];
-    are_malformed(&nodes, from_tail, vec![("an unknown answer", vec![2, 7, 0, 0, 0])]);
+    are_malformed(&nodes, from_tail, vec![("an unknown answer", vec![2, 77, 0, 0, 0])]);
     let stranger = Stranger::new(&nodes.network, "newer");
     let hello = body(&stranger.hello(&nodes.node));
-    let state = patched(hello.clone(), REACHABLE - 4, &[2, 0, 0, 0]);
+    let state = patched(hello.clone(), REACH - 4, &[2, 0, 0, 0]);
     is_no_hello(&nodes, &stranger, "an unknown state", &state, Reason::Malformed);
-    let address = patched(hello, REACHABLE + 1, &[2, 0, 0, 0]);
+    let address = patched(hello, REACH + 4, &[2, 0, 0, 0]);
     is_no_hello(&nodes, &stranger, "an unknown kind of address", &address, Reason::Malformed);
     is_no_hello(&nodes, &stranger, "an unknown message", &[1, 99, 0, 0, 0], Reason::Malformed);
     // But for the preamble's purpose, which is a hint: a later version may have more of them.
@@ -145,23 +145,28 @@ fn case_06_what_is_not_known_ends_the_edge() {
     nodes.are_unharmed();
 }
 
-/// Each list and each text of a message says it has 2^30 elements or more.
-fn bombs(count: u64) -> (Vec<Bad>, Vec<Bad>) {
+/// Each list of a message says it has as many elements as two bytes can say, more than any list may have.
+fn bombs() -> (Vec<Bad>, Vec<Bad>) {
     let bomb = |direction: u8, number: u8, before: usize| {
-        [&[direction, number, 0, 0, 0][..], &vec![0; before], &count.to_le_bytes(), &[0; 64]].concat()
+        [&[direction, number, 0, 0, 0][..], &vec![0; before], &u16::MAX.to_le_bytes(), &[0; 64]].concat()
     };
+    let census = |kind| patched(bomb(2, 7, 16 + 4), BODY + 16, &[kind]);
     let from_tail = vec![
-        ("ages of a heartbeat", bomb(1, 2, 8 + 32)),
+        ("ages of a heartbeat", bomb(1, 2, 4 + 16)),
         ("items of a Push", bomb(1, 4, 0)),
-        ("wanted nodes of a Push", bomb(1, 4, 8)),
-        ("buckets of a Sync", bomb(1, 5, 0)),
+        ("announcements of a Push", bomb(1, 4, 2)),
+        ("wanted nodes of a Push", bomb(1, 4, 2 + 2)),
+        ("buckets of a Sync", bomb(1, 5, 1)),
     ];
     let from_head = vec![
-        ("ages of an answer", bomb(2, 2, 8 + 32)),
+        ("ages of an answer", bomb(2, 2, 4 + 16)),
         ("items of News", bomb(2, 3, 0)),
+        ("announcements of News", bomb(2, 3, 2)),
         ("items of an Ack", bomb(2, 4, 0)),
-        ("buckets of Differences", bomb(2, 5, 0)),
-        ("entries of Differences", bomb(2, 5, 8)),
+        ("buckets of Differences", bomb(2, 5, 1)),
+        ("entries of Differences", bomb(2, 5, 1 + 2)),
+        ("digests of a Census", census(2)),
+        ("testimonies of a Census", census(3)),
     ];
     (from_tail, from_head)
 }
@@ -170,20 +175,25 @@ fn bombs(count: u64) -> (Vec<Bad>, Vec<Bad>) {
 fn case_07_a_length_that_is_claimed_is_not_allocated() {
     let mut nodes = Bystanders::new();
     nodes.measure();
-    let (from_tail, from_head) = bombs(1 << 30);
+    let (from_tail, from_head) = bombs();
     are_malformed(&nodes, from_tail, from_head);
     // The texts and lists of a record, in the first message of all.
     let mut stranger = Stranger::new(&nodes.network, "bomber");
     stranger.body.tags = [("key".to_owned(), "value".to_owned())].into_iter().collect();
     let hello = body(&stranger.hello(&nodes.node));
     let tags = LABEL + 8 + "bomber".len();
-    let edges = tags + 8 + 8 + "key".len() + 8 + "value".len();
-    for (what, at) in [("label", LABEL), ("tags", tags), ("key", tags + 8), ("value", tags + 19), ("edges", edges)] {
+    let (key, value) = (tags + 2, tags + 2 + 8 + "key".len());
+    let edges = value + 8 + "value".len();
+    for (what, at) in [("label", LABEL), ("key", key), ("value", value)] {
         let bomb = patched(hello.clone(), at, &(1u64 << 30).to_le_bytes());
         is_no_hello(&nodes, &stranger, what, &bomb, Reason::Malformed);
     }
+    for (what, at) in [("tags", tags), ("edges", edges), ("round trips", edges + 2)] {
+        let bomb = patched(hello.clone(), at, &u16::MAX.to_le_bytes());
+        is_no_hello(&nodes, &stranger, what, &bomb, Reason::Malformed);
+    }
     nodes.are_unharmed();
-    // Each claims at least a GiB; the threads of as many strangers in a build for tests have their stacks.
+    // Each text claims a GiB; the threads of as many strangers in a build for tests have their stacks.
     nodes.grew_at_most(24);
 }
 
@@ -193,17 +203,19 @@ fn case_07_a_length_that_is_claimed_is_not_allocated() {
 #[test]
 fn case_08_no_count_is_believed_beyond_the_bytes_that_come() {
     for message in every_message() {
-        for at in BODY..message.len().saturating_sub(7) {
-            for count in [1u64 << 30, 1 << 60, u64::MAX] {
-                let bomb = patched(message.clone(), at, &count.to_le_bytes());
+        let texts = [1u64 << 30, 1 << 60, u64::MAX].map(|count| count.to_le_bytes().to_vec());
+        let lists = [1000u16, 1 << 15, u16::MAX].map(|count| count.to_le_bytes().to_vec());
+        for count in texts.into_iter().chain(lists) {
+            for at in BODY..(message.len() + 1).saturating_sub(count.len()) {
+                let bomb = patched(message.clone(), at, &count);
                 // Where a number stands any number is good; where a count does, none of these.
                 if let Ok(encoded) = again(&bomb) {
-                    assert_eq!(encoded, bomb, "{count} at {at}");
+                    assert_eq!(encoded, bomb, "{count:?} at {at}");
                 }
             }
         }
     }
-    let (from_tail, from_head) = bombs(1 << 60);
+    let (from_tail, from_head) = bombs();
     for (what, message) in from_tail.into_iter().chain(from_head) {
         assert_eq!(again(&message), Err(Reason::Malformed), "{what}");
     }
@@ -215,9 +227,9 @@ fn swollen(network: &Network) -> (Vec<u8>, usize) {
     stranger.body.tags = std::iter::repeat_n((String::new(), String::new()), 32).collect();
     let item = Item::Record(stranger.record());
     let size = encoded_len(&item);
-    let count = (MAX_FRAME - HEADER - BODY - 16) / size;
+    let count = (MAX_FRAME - HEADER - BODY - 7) / size;
     let items: List<Item, 128> = std::iter::repeat_n(item, count).collect();
-    let push = encode_frame(&TailMessage::Push(News { items, want: List::new() }));
+    let push = encode_frame(&TailMessage::Push(News { items, ..News::default() }));
     assert!(push.len() <= MAX_FRAME);
     // A list grows by doubling, so it may hold twice what it has.
     let record = size_of::<Record>() + 2 * 32 * size_of::<(String, String)>();
@@ -303,9 +315,9 @@ fn case_11_texts_and_numbers_at_their_ends_do_no_harm() {
         let mut stranger = odd(number + 1);
         change(&mut stranger.body);
         let mut line = stranger.dial(&nodes.node);
-        for seq in [0, 1, u64::MAX, 5] {
+        for seq in [0, 1, u32::MAX, 5] {
             let TailMessage::Heartbeat { statement, .. } = heartbeat(seq) else { unreachable!() };
-            line.tell(&TailMessage::Heartbeat { seq, statement, echo: Some(u64::MAX - seq) });
+            line.tell(&TailMessage::Heartbeat { seq, statement, echo: Some(u32::MAX - seq) });
             answers(&mut line, seq);
         }
     }
@@ -333,13 +345,13 @@ fn case_12_what_is_read_is_what_would_be_written() {
     let nodes = Bystanders::new();
     let TailMessage::Heartbeat { statement, .. } = heartbeat(1) else { unreachable!() };
     let beat = body(&TailMessage::Heartbeat { seq: 1, statement, echo: Some(0) });
-    let echo = beat.len() - 9;
+    let echo = beat.len() - 5;
     assert_eq!(beat[echo], 1, "the mark of something that is there");
     are_malformed(&nodes, vec![("a third kind of perhaps", patched(beat, echo, &[2]))], Vec::new());
     let stranger = Stranger::new(&nodes.network, "truthful");
     let hello = body(&stranger.hello(&nodes.node));
-    let third = patched(hello, REACHABLE, &[2]);
-    is_no_hello(&nodes, &stranger, "a third truth", &third, Reason::Malformed);
+    let fourth = patched(hello, REACH, &[3]);
+    is_no_hello(&nodes, &stranger, "a fourth kind of reach", &fourth, Reason::Malformed);
     for (what, keys) in [("a tag twice", ["a", "a"]), ("tags out of order", ["b", "a"])] {
         let mut stranger = Stranger::new(&nodes.network, "tagged");
         stranger.body.tags = keys.map(|key| (key.to_owned(), "x".to_owned())).into_iter().collect();
@@ -348,6 +360,7 @@ fn case_12_what_is_read_is_what_would_be_written() {
     }
     let mut stranger = Stranger::new(&nodes.network, "linked");
     stranger.body.edges = [stranger.body.id.short(); MAX_EDGES].into_iter().collect();
+    stranger.body.round_trips = [1; MAX_EDGES].into_iter().collect();
     is_no_hello(&nodes, &stranger, "an edge twice", &body(&stranger.hello(&nodes.node)), Reason::Malformed);
     nodes.are_unharmed();
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kithd::protocol::codec::{HEADER, Message, encode, encode_frame};
-use kithd::protocol::list::List;
 use kithd::protocol::message::{HeadMessage, News, TailMessage};
 use kithd::protocol::reason::Reason;
 use kithd::protocol::record::{Item, Record, Signature, Signed, Signer};
@@ -99,7 +98,7 @@ pub fn memory(node: &Daemon, field: &str) -> u64 {
 
 /// News of these items, as a tail brings them.
 pub fn push(items: impl IntoIterator<Item = Item>) -> TailMessage {
-    TailMessage::Push(News { items: items.into_iter().collect(), want: List::new() })
+    TailMessage::Push(News { items: items.into_iter().collect(), ..News::default() })
 }
 
 pub fn item(record: Arc<Record>) -> Item {
@@ -149,7 +148,7 @@ pub fn crowd(network: &Network, count: usize) -> Vec<Stranger> {
 
 impl Line {
     /// Asks for life, and gives back all that the head says up to its answer; the reason, if it takes its leave instead.
-    pub fn converse(&mut self, seq: u64) -> Result<Vec<HeadMessage>, Option<Reason>> {
+    pub fn converse(&mut self, seq: u32) -> Result<Vec<HeadMessage>, Option<Reason>> {
         self.tell(&heartbeat(seq));
         let mut heard = Vec::new();
         loop {
@@ -162,20 +161,23 @@ impl Line {
         }
     }
 
-    /// Brings news, and gives back all that the head says up to its `Ack`: who does not wait for those is no honest member.
+    /// Brings news, and gives back all that the head says up to an `Ack`: who does not wait for those is no honest member.
     pub fn bring(&mut self, news: &TailMessage) -> Result<Vec<HeadMessage>, Option<Reason>> {
         self.tell(news);
-        let mut heard = Vec::new();
-        loop {
+        // Of two one is acknowledged at once, as soon as the news was taken in; the heartbeat acknowledges the other.
+        self.tell(&TailMessage::Push(News::default()));
+        self.tell(&heartbeat(0));
+        let (mut heard, mut is_acknowledged, mut is_answered) = (Vec::new(), false, false);
+        while !is_acknowledged || !is_answered {
             match self.hear::<HeadMessage>() {
                 Some(HeadMessage::Goodbye(reason)) => return Err(Some(reason)),
                 Some(message) => heard.push(message),
                 None => return Err(None),
             }
-            if matches!(heard.last(), Some(HeadMessage::Ack(_))) {
-                return Ok(heard);
-            }
+            is_acknowledged |= matches!(heard.last(), Some(HeadMessage::Ack(_)));
+            is_answered |= matches!(heard.last(), Some(HeadMessage::Heartbeat { .. }));
         }
+        Ok(heard)
     }
 
     /// The node ends this edge for that reason: it says so, shows it in its list, and counts it.

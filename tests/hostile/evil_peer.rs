@@ -96,8 +96,8 @@ pub fn heads_commit(network: &Network, breaches: Vec<Breach>) {
     let spring = |trap: &Trap, (what, bytes, reason): &Breach| {
         let mut line = trap.catch(&node);
         line.tell(&trap.stranger.welcome());
-        // News before the first Watch would be unasked for.
-        while !matches!(line.hear::<TailMessage>(), Some(TailMessage::Watch) | None) {}
+        // News before the first heartbeat, which arms two Watch, would be unasked for.
+        while !matches!(line.hear::<TailMessage>(), Some(TailMessage::Heartbeat { .. }) | None) {}
         line.put(bytes);
         let heard = line.abandoned();
         println!("{what}: {heard:?}");
@@ -139,8 +139,8 @@ pub fn stray_answer() -> HeadMessage {
 }
 
 /// Heartbeats that fill a record to its last byte, and how many they are.
-pub fn brimful() -> (Vec<u8>, u64) {
-    let sized = |seq, age: usize| {
+pub fn brimful() -> (Vec<u8>, u32) {
+    let sized = |seq: u32, age: usize| {
         let TailMessage::Heartbeat { mut statement, echo, .. } = heartbeat(seq) else { unreachable!() };
         statement.ages = std::iter::repeat_n(0, age).collect::<List<u8, 16>>();
         encode_frame(&TailMessage::Heartbeat { seq, statement, echo })
@@ -148,13 +148,13 @@ pub fn brimful() -> (Vec<u8>, u64) {
     let count = MAX_FRAME / sized(0, 0).len();
     let lacking = MAX_FRAME - count * sized(0, 0).len();
     let age = |index| lacking / count + usize::from(index < lacking % count);
-    let all = (0..count).flat_map(|index| sized(index as u64 + 1, age(index))).collect::<Vec<u8>>();
+    let all = (0..count).flat_map(|index| sized(index as u32 + 1, age(index))).collect::<Vec<u8>>();
     assert_eq!(all.len(), MAX_FRAME);
-    (all, count as u64)
+    (all, count as u32)
 }
 
 /// The line stands: the node answers that heartbeat.
-pub fn answers(line: &mut Line, number: u64) {
+pub fn answers(line: &mut Line, number: u32) {
     loop {
         match line.hear::<HeadMessage>() {
             Some(HeadMessage::Heartbeat { seq, .. }) if seq == number => break,

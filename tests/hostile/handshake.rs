@@ -135,7 +135,7 @@ fn case_20_who_has_not_introduced_himself_is_told_nothing() {
         counted(&nodes.node, "unexpected", number as u64 + 1);
         assert!(!nodes.node.network().to_string().contains(&stranger.id()));
     }
-    assert_eq!(refused(&nodes.node, "unexpected"), 5, "one for each request but Hello and Goodbye");
+    assert_eq!(refused(&nodes.node, "unexpected"), 7, "one for each request but Hello and Goodbye");
     nodes.are_unharmed();
 }
 
@@ -236,7 +236,7 @@ fn case_22_records_that_are_repeated_moved_or_left_out_open_nothing() {
         let mut line = trap.catch(&dialler);
         line.tell(&trap.stranger.welcome());
         let records = [(); 3].map(|()| line.sealed(&encode_frame(&HeadMessage::News(News::default()))));
-        while !matches!(line.hear::<TailMessage>(), Some(TailMessage::Watch) | None) {}
+        while !matches!(line.hear::<TailMessage>(), Some(TailMessage::Heartbeat { .. }) | None) {}
         line.send(&spoil(records));
         assert_eq!(line.abandoned(), Some(Reason::BadRecordTag), "{what}");
         counted(&dialler, "bad-record-tag", 1);

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use kithd::protocol::list::List;
 use kithd::protocol::message::{News, TailMessage};
 use kithd::protocol::reason::Reason;
 use kithd::protocol::record::{Item, Signer};
@@ -170,9 +169,9 @@ fn case_28_a_node_notices_records_of_its_own_that_it_did_not_make() {
     let fence = Stranger::new(&nodes.network, "fence");
     let mut line = fence.dial(&nodes.node);
     for ahead in [1_000_000, 2_000_000] {
-        thief.body.version = wall_ms() + ahead;
+        thief.body.version = wall_ms() + u64::from(ahead);
         let items = [Item::Record(thief.record())].into_iter().collect();
-        line.tell(&TailMessage::Push(News { items, want: List::new() }));
+        line.tell(&TailMessage::Push(News { items, ..News::default() }));
         line.tell(&heartbeat(ahead));
         answers(&mut line, ahead);
     }

@@ -34,6 +34,7 @@ mod index;
 mod weak_key;
 
 mod admission;
+mod census;
 mod decoding;
 mod exhaustion;
 mod framing;

@@ -9,7 +9,7 @@ use kithd::protocol::codec::encode_frame;
 use kithd::protocol::list::List;
 use kithd::protocol::message::{HeadMessage, News, Purpose, TailMessage};
 use kithd::protocol::reason::Reason;
-use kithd::protocol::record::{Item, NetworkId, Record, Signer, Stage, Witness, WitnessBody};
+use kithd::protocol::record::{Item, NetworkId, Reach, Record, Signer, Stage, Witness, WitnessBody};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -345,7 +345,7 @@ fn case_38_nobody_aims_a_nodes_dials_by_records() {
     let mut line = bearer.dial(&pair.a);
     let aimed = crowd(&pair.network, 50).into_iter().map(|mut one| {
         one.body.address = victim.address;
-        one.body.reachable = true;
+        one.body.reach = Reach::Proven;
         item(one.record())
     });
     let start = Instant::now();

@@ -86,7 +86,7 @@ class Edge:
         self.line, self.session, self.me = line, session, me
         self.view = View(me.network)
         self.view.merge(me.record)
-        self.farewell, self.claim = None, None
+        self.farewell, self.claim, self.lacking = None, None, []
 
     def say(self, name, value):
         self.line.send(frame(self.session.seal(encode(self.direction, name, value))))
@@ -124,6 +124,13 @@ class Edge:
                 self.view.merge(item)
             else:
                 kith.check(kind, item, self.me.network)
+        lacking = [offer["node"] for offer in news["announcements"] if self.view.lacks(offer)]
+        self.lacking += [node for node in lacking if node not in self.lacking]
+
+    def news(self, *items):
+        """These items, and what is lacking in return."""
+        lacking, self.lacking = self.lacking, []
+        return {**kith.NOTHING, "items": list(items), "want": [(node, "all") for node in lacking]}
 
 
 class Node:
@@ -159,9 +166,7 @@ class TailEdge(Edge):
         welcome = self.ask("Hello", hello, "Welcome")
         assert welcome["record"]["id"] == self.remote, "welcomed by another node than the one that proved its key"
         self.view.merge(welcome["record"])
-        self.head = welcome["record"]
-        for _ in range(2):
-            self.say("Watch", {})
+        self.head, self.watches = welcome["record"], 0
 
     def ask(self, name, value, answer):
         self.say(name, value)
@@ -174,39 +179,53 @@ class TailEdge(Edge):
             self.farewell = value
         elif name == "News":
             self.learn(value)
-            self.say("Watch", {})
+            self.watches -= 1
+            if self.watches == 0:
+                self.watches = 2
+                self.say("Watch", {})
+                self.say("Watch", {})
+        elif name == "Ack":
+            # Not every Push has one of its own: the next heartbeat's answer does for it.
+            self.learn(value)
         else:
             self.answers[name] = value
 
     def live(self):
-        """A heartbeat, and what news come in the meantime."""
+        """A heartbeat, and what news come in the meantime; what they announce is asked for."""
         self.beat()
         self.hear(GLANCE)
+        if self.lacking:
+            self.say("Push", self.news())
 
     def beat(self):
         self.seq += 1
         sent = time.monotonic()
-        statement = {"digest": self.view.digest(), "ages": self.claim or []}
+        statement = {"digest": self.view.digest()[:16], "ages": self.claim or []}
+        # It arms two, whatever there was.
+        self.watches = 2
         said = self.ask("Heartbeat", {"seq": self.seq, "statement": statement, "echo": self.answered}, "Heartbeat")
         assert said["seq"] == self.seq, "another heartbeat's answer"
         self.answered = self.seq
         # This client has one neighbour: what that one held when it answered, all within one hop have held.
-        agrees = said["statement"]["digest"] == self.view.digest()
+        agrees = said["statement"]["digest"] == self.view.digest()[:16]
         self.claim = [int((time.monotonic() - sent) * 10) + 1] if agrees else None
         return said
 
     def compare(self):
         """Learns by `Sync` what the node has otherwise."""
-        differences = self.ask("Sync", self.view.buckets(), "Differences")
-        mine = self.view.entries()
-        want = [short for short, state in differences["entries"] if (short, state) not in mine]
-        self.learn(self.ask("Push", {"items": [], "want": want}, "Ack"))
-        return differences
+        first, mine = 0, self.view.entries()
+        while first < 256:
+            buckets = [(number, state) for number, state in self.view.buckets() if number >= first]
+            differences = self.ask("Sync", {"first": first, "buckets": buckets}, "Differences")
+            self.lacking += [short for short, state in differences["entries"] if (short, state) not in mine]
+            first = differences["last"] + 1
+        self.say("Push", self.news())
 
     def publish(self, **changes):
         record = self.me.publish(**changes)
         self.view.merge(record)
-        self.learn(self.ask("Push", {"items": [("record", record)], "want": []}, "Ack"))
+        self.say("Push", self.news(("record", record)))
+        self.beat()
 
 
 class HeadEdge(Edge):
@@ -235,21 +254,35 @@ class HeadEdge(Edge):
             self.say("Welcome", {"record": self.me.record, "clock": clock()})
         elif name == "Heartbeat":
             self.beats += 1
+            self.watches = 2
             self.stated = value["statement"]["digest"]
-            self.say("Heartbeat", {"seq": value["seq"], "statement": {"digest": self.view.digest(), "ages": []}})
+            statement = {"digest": self.view.digest()[:16], "ages": []}
+            self.say("Heartbeat", {"seq": value["seq"], "statement": statement})
         elif name == "Watch":
-            self.watches += 1
-            assert self.watches <= 2, "a third Watch"
+            self.watches = min(self.watches + 1, 2)
+        elif name == "Eager":
+            # Whatever it has to say it says at once.
+            pass
         elif name == "Push":
             self.pushes += 1
             self.learn(value)
-            self.say("Ack", {"items": [], "want": []})
+            self.say("Ack", self.news())
         elif name == "Sync":
             self.syncs += 1
-            mine, theirs = dict(self.view.buckets()), dict(value)
+            assert value["first"] == 0, "all buckets are compared at once, and it asks on"
+            mine, theirs = dict(self.view.buckets()), dict(value["buckets"])
             differ = sorted(n for n in {*mine, *theirs} if mine.get(n) != theirs.get(n))
             entries = [entry for entry in self.view.entries() if entry[0][0] in differ]
-            self.say("Differences", {"buckets": differ, "entries": entries})
+            self.say("Differences", {"last": 255, "buckets": differ, "entries": entries})
+        elif name == "Census":
+            # It has no heads of its own to ask.
+            digest = self.view.digest()
+            if value["mode"] == "count":
+                returns = "counts", {"digests": [(digest, 1)], "others": 0, "silent": [], "last": True}
+            else:
+                own = kith.testimony(self.me.identity, self.me.network, value["nonce"], digest, self.view.live())
+                returns = "testimonies", {"testimonies": [own], "last": True}
+            self.say("Census", {"nonce": value["nonce"], "returns": returns})
         elif name == "Goodbye":
             self.farewell = value
 
@@ -262,5 +295,5 @@ class HeadEdge(Edge):
         self.watches -= 1
         record = self.me.publish(**changes)
         self.view.merge(record)
-        self.say("News", {"items": [("record", record)], "want": []})
+        self.say("News", self.news(("record", record)))
 

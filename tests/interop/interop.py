@@ -98,6 +98,9 @@ def page():
         assert kith.encode(data[4], name, value) == data, name
         for kind, item in value["items"] if name in ("Push", "News") else []:
             kith.check(kind, item, network)
+        told = value["returns"][1] if name == "Census" and "returns" in value else {}
+        for said in told.get("testimonies", []):
+            kith.check_testimony(said, network, value["nonce"])
     assert view.digest().hex() in text and view.entries()[0][1].hex() in text and view.buckets()[0][1].hex() in text
     print(f"page: {len(messages)} messages read and written again, hashes as told")
 
@@ -116,13 +119,21 @@ def as_tail(daemon, key, cipher):
         line.compare()
         row = line.until("a row in peers", lambda: daemon.peer(me.identity.id, state="established"))
         assert (row["label"], row["direction"], row["purpose"]) == (me.label, "incoming", "overlay"), row
-        line.publish(edges=[short_id(line.remote)])
-        line.until("one view", lambda: line.beat()["statement"]["digest"] == line.view.digest())
-        assert first["statement"]["digest"] != line.view.digest(), "the view has not changed"
+        line.publish(edges=[short_id(line.remote)], round_trips=[1])
+        line.until("one view", lambda: line.beat()["statement"]["digest"] == line.view.digest()[:16])
+        assert first["statement"]["digest"] != line.view.digest()[:16], "the view has not changed"
         seen = line.until("agreement", lambda: (seen := daemon.ask("network"))["agreement"]["unanimous"] and seen)
         up = [node["label"] for node in seen["nodes"] if node["status"] == "up"]
         assert seen["digest"] == line.view.digest().hex() and sorted(up) == sorted([label, me.label]), seen
         print(f"tail, {name}: {line.seq} heartbeats answered; both of us agree on view {seen['digest'][:8]}")
+        nonce = os.urandom(16)
+        kind, found = line.ask("Census", {"nonce": nonce, "mode": "prove", "remaining": 5000}, "Census")["returns"]
+        assert kind == "testimonies" and found["last"] and [one["id"] for one in found["testimonies"]] == [line.remote]
+        said = kith.check_testimony(found["testimonies"][0], me.network, nonce)
+        assert (said["digest"], said["live"]) == (line.view.digest(), 2), said
+        again = line.ask("Census", {"nonce": nonce, "mode": "prove", "remaining": 5000}, "Census")["returns"]
+        assert again[0] == "counted", again
+        print(f"tail, {name}: the node has signed that it holds this view, with {said['live']} nodes up")
         line.publish(state="left")
         line.leave("leaving")
     closed = wait("the end", lambda: daemon.peer(me.identity.id, state="closed"))
@@ -146,8 +157,15 @@ def as_head(kithd, key_file, key):
             told = lambda: [node["tags"] for node in daemon.ask("network")["nodes"] if node["label"] == me.label]
             line.until("the record that was told by News", lambda: {"said": "by watch"}.items() <= told()[0].items())
             line.until("the edge in the node's record", lambda: short_id(me.identity.id) in edges_of(line))
-            line.until("one view", lambda: line.beats > 1 and line.stated == line.view.digest())
-            line.until("two Watch held open again", lambda: line.watches == 2)
+            line.until("one view", lambda: line.beats > 1 and line.stated == line.view.digest()[:16])
+            line.until("two Watch armed again", lambda: line.watches == 2)
+            for flag in ("--census", "--prove"):
+                counted = queue.Queue()
+                threading.Thread(target=lambda: counted.put(daemon.ask("network", flag)), daemon=True).start()
+                line.until("the end of the census", lambda: not counted.empty())
+                census = counted.get()["census"]
+                assert census["unanimous"] and census["answered"] == 2, census
+                print(f"head: counted by the node's {flag}, {census['answered']} of {census['asked_live']}")
             assert line.syncs and line.pushes, (line.syncs, line.pushes)
             print(f"head: answered {line.beats} heartbeats, {line.pushes} Push, {line.syncs} Sync; both hold one view")
             line.leave("local")

@@ -87,7 +87,7 @@ def network_id(name):
 
 
 def short_id(node):
-    return H("kith short id", node)[:8]
+    return node[:8]
 
 
 class Identity:
@@ -324,10 +324,10 @@ class Sequence:
         self.element, self.most = element, most
 
     def write(self, values):
-        return U64.write(len(values)) + b"".join(map(self.element.write, values))
+        return U16.write(len(values)) + b"".join(map(self.element.write, values))
 
     def read(self, cursor):
-        count = U64.read(cursor)
+        count = U16.read(cursor)
         if count > self.most:
             raise Refused("malformed")
         return [self.element.read(cursor) for _ in range(count)]
@@ -405,35 +405,55 @@ ADDRESS = Choice(v4=Pair(Raw(4), U16), v6=Pair(Raw(16), U16))
 PURPOSE = Named("overlay", "ring", "probe")
 REASON = Named(*REASONS)
 RECORD = Fields(
-    network=Raw(8), id=Raw(32), version=U64, issued=U32, incarnation=U64, state=Named("up", "left"), reachable=Bool(),
-    address=ADDRESS, label=Text(), tags=Sequence(Pair(Text(), Text()), 32), edges=Sequence(Raw(8), 16),
-    signature=Raw(64),
+    network=Raw(8), id=Raw(32), version=U64, issued=U32, incarnation=U64, state=Named("up", "left"),
+    reach=Named("unproven", "proven", "never"), address=ADDRESS, label=Text(), tags=Sequence(Pair(Text(), Text()), 32),
+    edges=Sequence(Raw(8), 16), round_trips=Sequence(U8, 16), signature=Raw(64),
 )
 WITNESS = Fields(
     network=Raw(8), subject=Raw(8), record=Raw(8), stage=Named("suspect", "down"), need=U8, observer=Raw(32),
     signature=Raw(64),
 )
 FORGET = Fields(network=Raw(8), subject=Raw(8), record=Raw(8), issued=U32, author=Raw(32), signature=Raw(64))
-NEWS = Fields(items=Sequence(Choice(record=RECORD, witness=WITNESS, forget=FORGET), 128), want=Sequence(Raw(8), 256))
-STATEMENT = Fields(digest=Raw(32), ages=Sequence(U8, 16))
+ROLL = Fields(
+    digest=Raw(16), round=U32, step=Choice(call=Fields(), present=Fields(), all=Fields(age=U32, held=U32))
+)
+NEWS = Fields(
+    items=Sequence(Choice(record=RECORD, witness=WITNESS, forget=FORGET), 128),
+    announcements=Sequence(Fields(node=Raw(8), version=U32, verdict=Raw(4), suspected=Bool()), 700),
+    want=Sequence(Pair(Raw(8), Named("all", "verdict", "suspicion")), 256),
+    roll=Optional(ROLL),
+)
+NOTHING = {"items": [], "announcements": [], "want": [], "roll": None}
+STATEMENT = Fields(digest=Raw(16), ages=Sequence(U8, 16))
+MODE = Named("count", "prove")
+TESTIMONY = Fields(id=Raw(32), digest=Raw(32), live=U32, signature=Raw(64))
+RETURNS = Choice(
+    counted=Fields(),
+    refused=Fields(),
+    counts=Fields(digests=Sequence(Pair(Raw(32), U32), 4), others=U32, silent=Sequence(Raw(8), 16), last=Bool()),
+    testimonies=Fields(testimonies=Sequence(TESTIMONY, 120), last=Bool()),
+)
 MESSAGES = {
     1: Choice(
         Hello=Fields(record=RECORD, clock=U64, purpose=PURPOSE, dialled=ADDRESS),
         Repurpose=PURPOSE,
-        Heartbeat=Fields(seq=U64, statement=STATEMENT, echo=Optional(U64)),
+        Heartbeat=Fields(seq=U32, statement=STATEMENT, echo=Optional(U32)),
         Watch=Fields(),
         Push=NEWS,
-        Sync=Sequence(Pair(U8, Raw(8)), 256),
+        Sync=Fields(first=U8, buckets=Sequence(Pair(U8, Raw(8)), 256)),
         Goodbye=REASON,
+        Eager=Bool(),
+        Census=Fields(nonce=Raw(16), mode=MODE, remaining=U32),
     ),
     2: Choice(
         Welcome=Fields(record=RECORD, clock=U64),
         Busy=Fields(record=RECORD, hints=Sequence(ADDRESS, 16)),
-        Heartbeat=Fields(seq=U64, statement=STATEMENT),
+        Heartbeat=Fields(seq=U32, statement=STATEMENT),
         News=NEWS,
         Ack=NEWS,
-        Differences=Fields(buckets=Sequence(U8, 256), entries=Sequence(Pair(Raw(8), Raw(8)), 900)),
+        Differences=Fields(last=U8, buckets=Sequence(U8, 256), entries=Sequence(Pair(Raw(8), Raw(8)), 900)),
         Goodbye=REASON,
+        Census=Fields(nonce=Raw(16), returns=RETURNS),
     ),
 }
 SIGNED = {"record": (RECORD, "id"), "witness": (WITNESS, "observer"), "forget": (FORGET, "author")}
@@ -472,6 +492,21 @@ def check(kind, value, network):
     return value
 
 
+def testified(network, nonce, node, digest, live):
+    return b"kith census 1" + network + nonce + node + digest + U32.write(live)
+
+
+def testimony(identity, network, nonce, digest, live):
+    signature = identity.sign(testified(network, nonce, identity.id, digest, live))
+    return {"id": identity.id, "digest": digest, "live": live, "signature": signature}
+
+
+def check_testimony(said, network, nonce):
+    whole = testified(network, nonce, said["id"], said["digest"], said["live"])
+    verify(said["id"], whole, said["signature"])
+    return said
+
+
 def address(text):
     host, port = text.rsplit(":", 1)
     return "v4", (bytes(map(int, host.split("."))), int(port))
@@ -481,8 +516,8 @@ def own_record(identity, network, label, at, **more):
     now = time.time()
     record = {
         "network": network, "id": identity.id, "version": int(now * 1000), "issued": int(now / 3600),
-        "incarnation": int.from_bytes(identity.id[:7], "little"), "state": "up", "reachable": False,
-        "address": address(at), "label": label, "tags": [("client", "python")], "edges": [],
+        "incarnation": int.from_bytes(identity.id[:7], "little"), "state": "up", "reach": "unproven",
+        "address": address(at), "label": label, "tags": [("client", "python")], "edges": [], "round_trips": [],
     }
     return signed("record", {**record, **more}, identity)
 
@@ -504,14 +539,20 @@ class View:
         buckets = [[] for _ in range(256)]
         for node, record in sorted(self.records.items()):
             if record["state"] == "up":
-                whole = H("kith record hash", RECORD.write(record))
-                leaf = H("kith leaf", node, U64.write(record["version"]), whole)
-                buckets[short_id(node)[0]].append(leaf)
+                buckets[node[0]].append(H("kith record hash", RECORD.write(record)))
         return H("kith digest", *(H("kith digest bucket", *leaves) for leaves in buckets))
+
+    def lacks(self, offer):
+        """Whether this is offered of a node that is not known, or of a later record than is held."""
+        held = next((record for node, record in self.records.items() if short_id(node) == offer["node"]), None)
+        return held is None or 0 < (offer["version"] - held["version"]) % 2**32 < 2**31
+
+    def live(self):
+        return sum(record["state"] == "up" for record in self.records.values())
 
     def entries(self):
         """Short id and state of each entry."""
-        state = lambda record: H("kith entry", H("kith record hash", RECORD.write(record)))[:8]
+        state = lambda record: H("kith record hash", RECORD.write(record))[:8]
         return sorted((short_id(node), state(record)) for node, record in self.records.items())
 
     def buckets(self):

@@ -98,6 +98,7 @@ fn run_json(run: &Run) -> Value {
             "false_claims": step.false_claims,
             "false_downs": step.false_downs,
             "own_side_downs": step.own_side_downs,
+            "resurrected": step.resurrected,
         });
         for (name, of, _) in FIGURES {
             told[name] = json!(of(step));
@@ -113,6 +114,11 @@ fn run_json(run: &Run) -> Value {
         "claims": outcome.findings.claims,
         "false_claims": outcome.findings.false_claims,
         "false_downs": outcome.findings.false_downs,
+        "false_claim_count": outcome.findings.false_claim_count,
+        "false_down_count": outcome.findings.false_down_count,
+        "hostile": outcome.hostile,
+        "misled_claims": outcome.findings.misled_claims,
+        "resurrected": outcome.findings.resurrected,
         "bytes_per_node": outcome.bytes_per_node(),
         "elapsed_seconds": outcome.elapsed.as_secs_f64(),
         "state_hash": outcome.state_hash.hex(),
@@ -168,8 +174,8 @@ fn conclusion(run: &Run) -> String {
         run.seed,
         &outcome.state_hash.hex()[..8],
         findings.claims,
-        findings.false_claims.len(),
-        findings.false_downs.len(),
+        findings.false_claim_count,
+        findings.false_down_count,
         size(outcome.bytes_per_node()),
         outcome.elapsed.as_secs_f64(),
     )

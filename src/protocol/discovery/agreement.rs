@@ -12,9 +12,10 @@
 //! single age would feed on itself, and why statements are dated by the sender's echo: `discovery.md` 2.3.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::graph::Graph;
 use crate::protocol::hash::Hash;
 use crate::protocol::identity::ControllerId;
 use crate::protocol::message::{MAX_RADIUS, Statement};
@@ -28,9 +29,8 @@ const AGE_UNIT_MS: u64 = 100;
 #[derive(Debug)]
 pub struct Agreement {
     heard: BTreeMap<ControllerId, (Statement, Time)>,
-    digest: Hash,
+    sketch: Option<u64>,
     since: Time,
-    neighbours: BTreeSet<ControllerId>,
     /// How many nodes lie within so many hops in the graph that the digest fixes; counted when first asked for.
     balls: OnceCell<Vec<usize>>,
     fresh: Duration,
@@ -74,21 +74,17 @@ impl Shown {
 impl Agreement {
     /// `fresh`: how old a neighbour's statement may be, `max(2 interval, timeout) + interval`.
     pub fn new(fresh: Duration) -> Self {
-        let (heard, neighbours, balls) = (BTreeMap::new(), BTreeSet::new(), OnceCell::new());
-        Self { heard, digest: Hash([0; 32]), since: Time::ZERO, neighbours, balls, fresh }
+        Self { heard: BTreeMap::new(), sketch: None, since: Time::ZERO, balls: OnceCell::new(), fresh }
     }
 
     /// The view may have changed: to be called before anything else is asked. True if the digest is a new one.
-    pub fn observe(&mut self, me: &ControllerId, view: &mut View, now: Time) -> bool {
-        let digest = view.digest();
-        if digest == self.digest {
+    pub fn observe(&mut self, view: &View, now: Time) -> bool {
+        if self.sketch == Some(view.sketch()) {
             return false;
         }
-        self.digest = digest;
+        self.sketch = Some(view.sketch());
         self.since = now;
-        self.neighbours = view.neighbours(me);
         self.balls = OnceCell::new();
-        self.heard.retain(|id, _| view.get(id).is_some());
         true
     }
 
@@ -99,14 +95,14 @@ impl Agreement {
         }
     }
 
+    /// A node is no neighbour any more: what it stated is of no use.
+    pub fn part(&mut self, from: &ControllerId) {
+        self.heard.remove(from);
+    }
+
     /// From how many nodes statements are kept.
     pub fn heard(&self) -> usize {
         self.heard.len()
-    }
-
-    /// The digest that is held.
-    pub fn digest(&self) -> Hash {
-        self.digest
     }
 
     /// Since when this node has held its digest.
@@ -114,32 +110,21 @@ impl Agreement {
         self.since
     }
 
-    /// The radius of [`Agreement::claim`], without its ages: asked after every event.
-    pub fn radius(&self, now: Time) -> usize {
-        let hops = self.neighbours.iter().map(|neighbour| match self.heard.get(neighbour) {
-            Some((said, dated)) if said.digest == self.digest && now.since(*dated) < self.fresh => said.ages.len() + 1,
-            _ => 0,
-        });
-        hops.min().unwrap_or_default().min(MAX_RADIUS)
-    }
-
-    /// The same, but not beyond the farthest node: no neighbour can make anything of more.
-    pub fn useful_radius(&self, me: &ControllerId, view: &View, now: Time) -> usize {
-        match self.radius(now) {
-            radius @ 0..=1 => radius,
-            radius => radius.min(self.balls.get_or_init(|| balls(me, view)).len() - 1),
-        }
+    /// How many hops away the farthest node is.
+    pub fn farthest(&self, me: &ControllerId, view: &View) -> usize {
+        self.balls.get_or_init(|| balls(me, view)).len() - 1
     }
 
     /// This node's statement now.
-    pub fn claim(&self, now: Time) -> Claim {
-        let nothing = Claim { digest: self.digest, ages: Vec::new(), at: now, expires: now };
+    pub fn claim(&self, me: &ControllerId, view: &View, now: Time) -> Claim {
+        let digest = view.digest();
+        let nothing = Claim { digest, ages: Vec::new(), at: now, expires: now };
         let mut ages: Option<Vec<Duration>> = None;
         let mut expires = Time(u64::MAX);
-        for neighbour in &self.neighbours {
-            let Some((statement, dated)) = self.heard.get(neighbour) else { return nothing };
+        for neighbour in view.neighbours(me) {
+            let Some((statement, dated)) = self.heard.get(&neighbour) else { return nothing };
             let age = now.since(*dated);
-            if statement.digest != self.digest || age >= self.fresh {
+            if statement.digest != digest.half() || age >= self.fresh {
                 return nothing;
             }
             expires = expires.min(*dated + self.fresh);
@@ -152,16 +137,19 @@ impl Agreement {
         }
         let mut ages = ages.unwrap_or_default();
         ages.truncate(MAX_RADIUS);
-        Claim { digest: self.digest, ages, at: now, expires }
+        Claim { digest, ages, at: now, expires }
     }
 
     /// What can be said of the whole network now.
     pub fn shown(&self, me: &ControllerId, view: &View, now: Time) -> Shown {
-        let claim = self.claim(now);
-        let live = view.up().count();
+        let claim = self.claim(me, view, now);
+        let live = view.up_count();
         if !view.get(me).is_some_and(Entry::is_up) {
             // Whoever has left is none of those who are to agree.
             return Shown { agreeing: 0, live, radius: 0, age: Duration::ZERO, since: self.since };
+        }
+        if claim.ages.is_empty() && live > 1 {
+            return Shown { agreeing: 1, live, radius: 0, age: Duration::ZERO, since: self.since };
         }
         // The ball grows hop by hop until it holds all that can be reached, or all that is shown.
         let balls = self.balls.get_or_init(|| balls(me, view));
@@ -173,18 +161,17 @@ impl Agreement {
 
 /// How many nodes lie within 0, 1, 2, ... hops of this one, as far as any new one is found; never empty.
 fn balls(me: &ControllerId, view: &View) -> Vec<usize> {
-    let mut adjacent: BTreeMap<ControllerId, Vec<ControllerId>> = BTreeMap::new();
-    for (tail, head) in view.edges() {
-        adjacent.entry(tail).or_default().push(head);
-        adjacent.entry(head).or_default().push(tail);
-    }
-    let mut ball = BTreeSet::from([*me]);
-    let mut rim = vec![*me];
+    let graph = Graph::of(view);
+    let Some(start) = graph.number(&me.short()) else { return vec![1] };
+    let mut found = vec![false; graph.len()];
+    found[start] = true;
+    let (mut rim, mut ball) = (vec![start], 0);
     let mut sizes = Vec::new();
     while !rim.is_empty() {
-        sizes.push(ball.len());
-        let next = rim.iter().flat_map(|id| adjacent.get(id).into_iter().flatten());
-        rim = next.copied().filter(|id| ball.insert(*id)).collect();
+        ball += rim.len();
+        sizes.push(ball);
+        let next = rim.iter().flat_map(|node| graph.adjacent(*node));
+        rim = next.filter(|node| !std::mem::replace(&mut found[*node], true)).collect();
     }
     sizes
 }
@@ -199,7 +186,7 @@ impl Claim {
         };
         let ages = if now < self.expires { self.ages.as_slice() } else { &[] };
         // An age beyond 25 s cannot be said: the radius ends before it.
-        Statement { digest: self.digest, ages: ages.iter().map_while(units).collect() }
+        Statement { digest: self.digest.half(), ages: ages.iter().map_while(units).collect() }
     }
 }
 
@@ -210,9 +197,9 @@ mod tests {
     #[test]
     fn whoever_is_not_up_itself_claims_nothing() {
         let me = ControllerId([1; 32]);
-        let mut view = View::new(4);
+        let view = View::new(4);
         let mut agreement = Agreement::new(Duration::from_secs(3));
-        agreement.observe(&me, &mut view, Time::ZERO);
+        agreement.observe(&view, Time::ZERO);
         let shown = agreement.shown(&me, &view, Time::ZERO);
         assert_eq!((shown.agreeing, shown.live, shown.is_unanimous()), (0, 0, false));
     }

@@ -89,10 +89,10 @@ impl Detector {
         }
     }
 
-    /// Authenticated data came from this node itself.
-    pub fn life(&mut self, id: &ControllerId) {
-        self.cases.remove(id);
+    /// Authenticated data came from this node itself. True if it was missed until now.
+    pub fn life(&mut self, id: &ControllerId) -> bool {
         self.barred.remove(id);
+        self.cases.remove(id).is_some()
     }
 
     /// The node has a greater record: whatever was said is refuted.
@@ -112,6 +112,11 @@ impl Detector {
     /// True if this node misses it.
     pub fn misses(&self, id: &ControllerId) -> bool {
         self.cases.contains_key(id)
+    }
+
+    /// All whom this node misses.
+    pub fn cases(&self) -> impl Iterator<Item = ControllerId> {
+        self.cases.keys().copied()
     }
 
     /// How many this node misses.
@@ -146,9 +151,10 @@ impl Detector {
         self.cases.values().map(Case::deadline).min()
     }
 
-    /// Stage 1 was issued.
-    pub fn accused(&mut self, id: ControllerId, record: Hash, now: Time) {
-        self.cases.insert(id, Case::Accused { deadline: now + self.refute_window, record });
+    /// Stage 1 was issued, by this node or, since then, by another: the accused has had so long to speak up.
+    pub fn accused(&mut self, id: ControllerId, record: Hash, since: Time, now: Time) {
+        let deadline = now.max(since + self.refute_window);
+        self.cases.insert(id, Case::Accused { deadline, record });
     }
 
     /// Stage 2 was issued, with this need.
@@ -215,13 +221,25 @@ mod tests {
         assert!(detector.silent(X, PROBE, at(0)));
         assert_eq!(detector.take_probes(), [X]);
         assert_eq!(detector.take_probes(), []);
-        assert_eq!(detector.due(at(999)), []);
+        assert_eq!(detector.due(at(699)), []);
         assert_eq!(detector.due(at(1000)), [Verdict::Suspect(X)]);
-        detector.accused(X, RECORD, at(1000));
+        detector.accused(X, RECORD, at(1000), at(1000));
         assert_eq!(detector.due(at(2999)), []);
         assert_eq!(detector.due(at(3000)), [Verdict::Down(X, RECORD)]);
         detector.testified(X, RECORD, 3, at(3000));
         assert_eq!(detector.due(at(4000)), [Verdict::Review(X, RECORD, 3)]);
+    }
+
+    #[test]
+    fn the_accused_has_one_window_however_many_accuse_it() {
+        let mut detector = detector();
+        detector.silent(X, PROBE, at(500));
+        detector.evidence(X, at(900));
+        detector.accused(X, RECORD, at(0), at(900));
+        assert_eq!(detector.due(at(1999)), []);
+        assert_eq!(detector.due(at(2000)), [Verdict::Down(X, RECORD)]);
+        detector.accused(X, RECORD, at(0), at(2500));
+        assert_eq!(detector.due(at(2500)), [Verdict::Down(X, RECORD)], "whoever comes late does not make it longer");
     }
 
     #[test]
@@ -244,7 +262,7 @@ mod tests {
     fn a_refuted_accuser_must_meet_the_node_first() {
         let mut detector = detector();
         detector.evidence(X, at(0));
-        detector.accused(X, RECORD, at(0));
+        detector.accused(X, RECORD, at(0), at(0));
         detector.refuted(&X);
         assert!(!detector.silent(X, PROBE, at(10)));
         detector.evidence(X, at(10));
@@ -257,7 +275,7 @@ mod tests {
     fn a_process_that_slept_starts_anew() {
         let mut detector = detector();
         detector.evidence(X, at(0));
-        detector.accused(X, RECORD, at(0));
+        detector.accused(X, RECORD, at(0), at(0));
         assert_eq!(detector.due(at(60_000)), []);
         assert_eq!(detector.deadline(), Some(at(62_000)));
     }

@@ -7,32 +7,23 @@
 //! ```
 //!
 //! What is logged is the node and the part of its entry that changed, not the bytes: a flush sends that part as it is by
-//! then, so that ten changes of one record are sent once, and a witness does not drag the record along. The first flush comes 5 ms after the change, later ones at most every 100 ms.
+//! then, so that ten changes of one record are sent once, and a witness does not drag the record along. The first flush comes 5 ms after the change, later ones at
+//! most every 50 ms.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::protocol::identity::{ControllerId, PeerId};
+use crate::protocol::identity::{PeerId, ShortId};
+use crate::protocol::message::Part;
 use crate::protocol::time::Time;
 
 /// Changes remembered. A link that falls further behind than this is brought up to date by `Sync`.
 pub const MAX_LOG: usize = 16_384;
 
-/// What of an entry changed, and is to be passed on.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Part {
-    /// The record, and with it all that is said of it.
-    All,
-    /// Witnesses of `down`, or the decision to forget.
-    Verdict,
-    /// Who misses the node.
-    Suspicion,
-}
-
 /// The log and the links' places in it.
 #[derive(Debug)]
 pub struct Feed {
-    log: VecDeque<(ControllerId, Part, Option<PeerId>)>,
+    log: VecDeque<(ShortId, Part, Option<PeerId>)>,
     first: u64,
     cursors: BTreeMap<PeerId, u64>,
     due: Option<Time>,
@@ -45,7 +36,7 @@ pub struct Feed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Behind {
     /// These parts of these nodes' entries, each once, oldest change first.
-    Entries(Vec<(ControllerId, Part)>),
+    Entries(Vec<(ShortId, Part)>),
     /// More than the log remembers: compare whole views.
     Lost,
 }
@@ -76,7 +67,7 @@ impl Feed {
     }
 
     /// A part of a node's entry changed, by news from this link or by our own doing.
-    pub fn changed(&mut self, id: ControllerId, part: Part, from: Option<PeerId>, now: Time) {
+    pub fn changed(&mut self, id: ShortId, part: Part, from: Option<PeerId>, now: Time) {
         if self.cursors.is_empty() {
             return;
         }
@@ -148,8 +139,8 @@ impl Feed {
 mod tests {
     use super::*;
 
-    fn id(number: u8) -> ControllerId {
-        ControllerId([number; 32])
+    fn id(number: u8) -> ShortId {
+        ShortId([number; 8])
     }
 
     fn feed() -> Feed {

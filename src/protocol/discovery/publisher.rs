@@ -1,11 +1,13 @@
 //! When this node says something new of itself.
 //!
 //! A record is a flood through the whole network, so it is published when it has settled, not with every edge that comes
-//! and goes: its heads have been the same for 250 ms and nothing more is under way, or 2 s have passed; and at most once a
-//! second. What cannot wait does not: a refutation, a changed `reachable`, a leave. What a user says (tags) need not settle,
-//! but waits for that second: a script that says something new all the time is no flood.
+//! and goes: its heads have been the same for 100 ms and nothing more is under way, or for 500 ms in any case, or 2 s have
+//! passed. In the long run that is at most once a second: three times at once while a network forms, and then not until three
+//! seconds after the first of them. What cannot wait does not: a refutation, an address that can be reached after all, a
+//! leave. What a user says (tags) need not settle, but waits for that turn: a script that says something new all the time is
+//! no flood.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::protocol::identity::ShortId;
@@ -13,6 +15,12 @@ use crate::protocol::time::Time;
 
 /// However unsettled its edges are, a node says what they are after this long.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// So many records may follow each other at once.
+const BURST: usize = 3;
+/// While edges are still looked for, what there is is said once none has come or gone for so long.
+const UNSETTLED: Duration = Duration::from_millis(500);
+/// What is said aside waits so long for company.
+const ASIDE: Duration = Duration::from_millis(600);
 
 /// The timing of one's own record.
 #[derive(Debug)]
@@ -23,9 +31,11 @@ pub struct Publisher {
     heads: BTreeSet<ShortId>,
     heads_since: Time,
     differs_since: Option<Time>,
-    last: Time,
+    /// When it was said lately, at most [`BURST`] times.
+    lately: VecDeque<Time>,
     at_once: bool,
     news: bool,
+    aside: Option<Time>,
 }
 
 impl Publisher {
@@ -38,9 +48,10 @@ impl Publisher {
             heads: BTreeSet::new(),
             heads_since: Time::ZERO,
             differs_since: None,
-            last: Time::ZERO,
+            lately: VecDeque::new(),
             at_once: true,
             news: false,
+            aside: None,
         }
     }
 
@@ -52,6 +63,11 @@ impl Publisher {
     /// There is something to say that needs no settling, and no hurry either.
     pub fn mention(&mut self) {
         self.news = true;
+    }
+
+    /// There is something to say that can wait for whatever is said next; if nothing is, some seconds.
+    pub fn mention_aside(&mut self, now: Time) {
+        self.aside.get_or_insert(now + ASIDE);
     }
 
     /// The heads of this node's overlay edges are these now.
@@ -74,20 +90,29 @@ impl Publisher {
             return Some(Time::ZERO);
         }
         let edges = self.differs_since.map(|since| {
-            let patient = since + PATIENCE;
-            patient.min(if settled { self.heads_since + self.stability } else { patient })
+            let quiet = if settled { self.stability } else { UNSETTLED };
+            (since + PATIENCE).min(self.heads_since + quiet)
         });
         let news = self.news.then_some(Time::ZERO);
-        Some([edges, news].into_iter().flatten().min()?.max(self.last + self.interval))
+        Some([edges, news, self.aside].into_iter().flatten().min()?.max(self.soonest()))
+    }
+
+    /// Once a second in the long run; but while a network forms, a second would be the longest wait of all.
+    fn soonest(&self) -> Time {
+        let oldest = self.lately.front().filter(|_| self.lately.len() == BURST);
+        oldest.map_or(Time::ZERO, |oldest| *oldest + self.interval * BURST as u32)
     }
 
     /// The record with these heads is out.
     pub fn published(&mut self, now: Time) -> BTreeSet<ShortId> {
         self.published.clone_from(&self.heads);
-        (self.differs_since, self.news) = (None, false);
+        (self.differs_since, self.news, self.aside) = (None, false, None);
         // What could not wait is outside the limit: the edges that follow do not wait for it either.
         if !std::mem::take(&mut self.at_once) {
-            self.last = now;
+            if self.lately.len() == BURST {
+                self.lately.pop_front();
+            }
+            self.lately.push_back(now);
         }
         self.published.clone()
     }
@@ -119,12 +144,32 @@ mod tests {
         publisher.observe(heads(&[1]), at(5000));
         publisher.observe(heads(&[1, 2]), at(5100));
         assert_eq!(publisher.due(true), Some(at(5350)));
-        assert_eq!(publisher.due(false), Some(at(7000)));
-        publisher.published(at(5350));
-        publisher.observe(heads(&[1]), at(5400));
-        assert_eq!(publisher.due(true), Some(at(6350)), "at most once a second");
-        publisher.observe(heads(&[1, 2]), at(5500));
+        assert_eq!(publisher.due(false), Some(at(5600)), "others are still looked for");
+        for number in 3..8 {
+            publisher.observe(heads(&[number]), at(5100 + 400 * (u64::from(number) - 2)));
+        }
+        assert_eq!(publisher.due(false), Some(at(7000)), "they never settle, and it does not wait for ever");
+        publisher.published(at(7000));
+        publisher.observe(heads(&[1]), at(7050));
+        assert_eq!(publisher.due(true), Some(at(7300)));
+        publisher.observe(heads(&[7]), at(7100));
         assert_eq!(publisher.due(true), None, "nothing to say after all");
+    }
+
+    #[test]
+    fn three_records_may_follow_each_other_and_in_the_long_run_one_a_second() {
+        let mut publisher = started();
+        let mut said = Vec::new();
+        for number in 0..60 {
+            let now = at(5000 + 100 * u64::from(number));
+            publisher.observe(heads(&[number]), now);
+            publisher.mention();
+            if publisher.due(true).is_some_and(|due| due <= now) {
+                publisher.published(now);
+                said.push(now);
+            }
+        }
+        assert_eq!(said, [5000, 5100, 5200, 8000, 8100, 8200].map(at));
     }
 
     #[test]
@@ -138,16 +183,18 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_says_waits_for_its_second_and_for_nothing_else() {
+    fn what_a_user_says_waits_for_its_turn_and_for_nothing_else() {
         let mut publisher = started();
         publisher.mention();
-        assert_eq!(publisher.due(false), Some(at(1000)), "the first record was said in a hurry, which counts as none");
-        publisher.published(at(5000));
-        assert_eq!(publisher.due(false), None);
-        publisher.mention();
+        assert_eq!(publisher.due(false), Some(Time::ZERO));
+        for ms in [5000, 5001, 5002] {
+            publisher.published(at(ms));
+            assert_eq!(publisher.due(false), None);
+            publisher.mention();
+        }
         publisher.observe(heads(&[1]), at(5100));
-        assert_eq!(publisher.due(false), Some(at(6000)));
-        publisher.published(at(6000));
+        assert_eq!(publisher.due(false), Some(at(8000)));
+        publisher.published(at(8000));
         assert_eq!(publisher.due(false), None, "the edges went with it");
     }
 }

@@ -83,6 +83,7 @@ impl Node {
     /// Takes a ban back. Whoever it kept out is dialled again when his turn comes.
     pub fn unban(&mut self, now: Now, target: &Target) -> Option<Ban> {
         let ban = self.bans.remove(target)?;
+        self.rings.doubt();
         self.stir(now);
         Some(ban)
     }
@@ -110,6 +111,7 @@ impl Node {
     /// From now on only these may be neighbours; none: anybody. Edges with others are closed.
     pub fn allow(&mut self, now: Now, ids: impl IntoIterator<Item = ControllerId>, actions: &mut Actions) {
         self.allowed = ids.into_iter().collect();
+        self.rings.doubt();
         self.close_those(Reason::NotAllowed, actions, |node, link| link.node.is_some_and(|id| !node.is_allowed(&id)));
         self.stir(now);
     }

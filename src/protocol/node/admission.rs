@@ -1,22 +1,23 @@
 //! Who may become a peer, and what it means when one is gone.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::{ClosedPeer, Link, Phase};
+use super::spreading::REACH_PATIENCE;
 use super::{Action, Actions, MAX_CLOSED, Node, Notice, Outcome};
 use crate::protocol::address::{HostPort, is_fit_to_learn};
 use crate::protocol::codec::{MAX_FRAME_BEFORE_HELLO, encode_frame, encoded_len};
 use crate::protocol::heartbeat::PROBE;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::list::List;
-use crate::protocol::message::{HeadMessage, MAX_HINTS, Purpose, TailMessage};
+use crate::protocol::message::{HeadMessage, MAX_HINTS, Purpose};
 use crate::protocol::neighbourhood::Neighbourhood;
-use crate::protocol::open_requests::MAX_WATCHES;
 use crate::protocol::peer_state::Command;
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{Record, RecordState, Verified, VerifiedItem};
+use crate::protocol::record::{Reach, Record, RecordState, Verified, VerifiedItem};
 use crate::protocol::report::Direction;
 use crate::protocol::time::Now;
 
@@ -52,15 +53,14 @@ impl Node {
             return actions.push(Action::Command(peer, Command::Answer(HeadMessage::Goodbye(reason))));
         }
         self.introduced(now, peer, &record, purpose, actions);
-        if dialled == self.settings.advertise && !self.reachable {
-            self.reachable = true;
-            self.publisher.hurry();
+        if dialled == self.settings.advertise {
+            self.reached_here(now);
         }
-        if !record.body.reachable {
+        if !record.body.reach.is_proven() {
             self.want_dial_back(now, peer, id, record.body.address);
         }
         self.book.alive(record.body.address);
-        self.lives(id, actions);
+        self.lives(now, id, actions);
         if !self.has_overlay_room(peer, id, purpose) {
             let record = self.record.shared();
             let hints = fitting(&record, self.hints(id).into_vec());
@@ -93,7 +93,7 @@ impl Node {
         self.reached(now, peer, &record);
         self.introduced(now, peer, &record, purpose, actions);
         if purpose == Purpose::Probe {
-            self.lives(id, actions);
+            self.lives(now, id, actions);
             return actions.push(Action::Command(peer, Command::Close(Reason::ProbeOver)));
         }
         if let Some(ticket) = ticket {
@@ -102,9 +102,6 @@ impl Node {
         }
         self.renewed(now, peer, id);
         self.established(now, peer, id, actions);
-        for _ in 0..MAX_WATCHES {
-            actions.push(Action::Command(peer, Command::Issue(TailMessage::Watch)));
-        }
         self.sync(now, peer, actions);
     }
 
@@ -134,15 +131,16 @@ impl Node {
         for hint in hints.iter().filter(|hint| **hint != own && is_fit_to_learn(**hint, own)) {
             self.book.learn(*hint, source, now.mono);
         }
-        self.lives(id, actions);
+        self.lives(now, id, actions);
     }
 
     /// The connection is over: frees its place, and draws the conclusions.
     pub(super) fn closed(&mut self, now: Now, peer: PeerId, reason: Reason, by_remote: bool, actions: &mut Actions) {
         let Some(mut link) = self.links.remove(&peer) else { return };
         // What is remembered of a closed peer is who it was, not its debts.
-        (link.owed, link.want) = Default::default();
+        (link.owed, link.want, link.announce, link.held) = Default::default();
         self.feed.part(peer);
+        self.give_up_censuses(now, peer, actions);
         if link.phase == Phase::Established && reason == Reason::HeartbeatTimeout && !by_remote {
             self.timed_out += 1;
         }
@@ -156,6 +154,9 @@ impl Node {
         }
         self.not_renewed(now, &link);
         self.note_at_address(now, &link, reason, by_remote);
+        if let Some(id) = link.node.filter(|_| link.is_edge() && reason.is_break()) {
+            self.lose(now, id);
+        }
         if let Some(id) = link.node {
             self.note_of_node(now, id, &link, reason, by_remote, actions);
         }
@@ -208,7 +209,10 @@ impl Node {
         }
         let is_dial = link.direction == Direction::Outgoing && link.phase != Phase::Established;
         // A stopped process accepts as well, but says nothing.
-        let is_unanswered = is_dial && !by_remote && (reason.is_death() || reason == Reason::HandshakeTimeout);
+        // Whom nobody has ever reached, this node need not reach either.
+        let proven = self.view.get(&id).is_some_and(|entry| entry.record().body.reach.is_proven());
+        let is_unanswered =
+            is_dial && proven && !by_remote && (reason.is_death() || reason == Reason::HandshakeTimeout);
         match reason {
             // For a probe that settles it, for an overlay edge it begins the silence.
             _ if is_unanswered && link.purpose == Purpose::Probe => {
@@ -230,8 +234,10 @@ impl Node {
     }
 
     /// The node answered on another connection: its silent ones are given time to show themselves.
-    fn lives(&mut self, id: ControllerId, actions: &mut Actions) {
-        self.detector.life(&id);
+    fn lives(&mut self, now: Now, id: ControllerId, actions: &mut Actions) {
+        if self.detector.life(&id) {
+            self.place_on_rings(now, &id);
+        }
         let silent = self.links.iter().filter(|(_, link)| link.silent && link.node == Some(id));
         actions.extend(silent.map(|(peer, _)| Action::Command(*peer, Command::Spare)));
     }
@@ -277,20 +283,19 @@ impl Node {
 
     /// Other addresses for a node that found no room here, those that joined last first.
     fn hints(&mut self, for_whom: ControllerId) -> List<SocketAddr, MAX_HINTS> {
-        let mut known: Vec<_> = self
-            .view
-            .up()
-            .filter(|(id, _)| **id != self.me && **id != for_whom)
-            .map(|(_, entry)| entry.record())
-            .collect();
-        known.sort_by_key(|record| std::cmp::Reverse(record.body.version));
-        let recent: Vec<_> = known.iter().take(MAX_HINTS / 2).map(|record| record.body.address).collect();
-        let mut rest: Vec<_> = known.iter().skip(MAX_HINTS / 2).map(|record| record.body.address).collect();
-        let mut hints: List<_, MAX_HINTS> = recent.into_iter().collect();
-        while hints.len() < MAX_HINTS {
-            let Some(hint) = self.rng.take(&mut rest) else { break };
-            // Cannot be full: checked in the line above the last.
-            let _ = hints.push(hint);
+        let recent: Vec<ControllerId> = self.recent.iter().rev().copied().collect();
+        let mut chosen: BTreeSet<ControllerId> = BTreeSet::from([self.me, for_whom]);
+        let mut hints = List::new();
+        for turn in 0..MAX_HINTS * 4 {
+            let id = match recent.get(turn).filter(|_| turn < MAX_HINTS / 2) {
+                Some(id) => Some(*id),
+                None => self.view.any(&mut self.rng).map(|entry| entry.record().body.id),
+            };
+            let entry = id.and_then(|id| self.view.get(&id)).filter(|entry| entry.is_up());
+            let Some(record) = entry.map(|entry| &entry.record().body) else { continue };
+            if chosen.insert(record.id) && hints.push(record.address).is_err() {
+                break;
+            }
         }
         hints
     }
@@ -347,6 +352,9 @@ impl Node {
         });
         actions.extend(older.map(|(other, _)| Action::Command(*other, Command::Close(Reason::Replaced))));
         self.feed.join(peer);
+        if self.reach == Reach::Unproven {
+            self.reach_due.get_or_insert(now.mono + REACH_PATIENCE);
+        }
         actions.push(Action::Notify(Notice::EdgeUp(peer, id)));
         self.heads_changed(now);
         self.stir(now);

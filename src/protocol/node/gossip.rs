@@ -1,34 +1,48 @@
-//! News in and out, and the comparing of views.
+//! News in and out.
+//!
+//! ```text
+//!   a change ──▶ feed ──▶ eager link, few changes    the items themselves        Push, News
+//!                     ├─▶ eager link, many           announcements               ──▶ wanted of the first who made one
+//!                     └─▶ other link                 held for a second; announced if the remote still lacks it
+//! ```
 //!
 //! What a link is owed is a set of nodes and parts of their entries, not of bytes: the feed adds to it, a `want` and a
 //! comparison add to it, and whatever may be sent takes from it: at a tail a `Push` (four at most are unacknowledged), at
-//! a head the answer to a `Push` or a `Watch`.
+//! a head the answer to a `Push` or a `Watch`. While little happens neither takes messages of its own: a heartbeat arms the
+//! watches, and its answer acknowledges the pushes (`message.rs`).
 
-use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::link::{Link, Phase};
 use super::rounds::EXPIRY_PERIOD;
-use super::{Action, Actions, Node, Notice};
+use super::{Action, Actions, MAX_RECENT, Node, Notice};
 use crate::protocol::codec::{MAX_FRAME, encoded_len};
-use crate::protocol::discovery::feed::{Behind, Part};
+use crate::protocol::discovery::feed::Behind;
 use crate::protocol::heartbeat::PROBE;
 use crate::protocol::identity::{ControllerId, PeerId, ShortId};
-use crate::protocol::list::List;
-use crate::protocol::message::{BucketHash, EntryHash, HeadMessage, MAX_ENTRIES, News, TailMessage};
-use crate::protocol::open_requests::MAX_PUSHES;
-use crate::protocol::peer_state::{Command, NewsKind};
+use crate::protocol::message::{
+    Announcement, HeadMessage, MAX_ANNOUNCEMENTS, MAX_ITEMS, News, Part, Statement, TailMessage, Want,
+};
+use crate::protocol::open_requests::{MAX_PUSHES, MAX_WATCHES};
+use crate::protocol::peer_state::{Command, NewsKind, Tidings};
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{Item, Stage, VerifiedItem};
+use crate::protocol::record::{Item, RecordState, Stage, VerifiedItem};
 use crate::protocol::report::{Direction, Status};
 use crate::protocol::time::{Now, Time};
-use crate::protocol::view::{Merged, View};
+use crate::protocol::view::{Entry, Merged, View};
 
-/// Items of one message, in bytes: leaves room in a frame for what is wanted.
-const MAX_NEWS_BYTES: usize = MAX_FRAME - 4096;
-/// Between two comparisons on one link.
-const SYNC_PAUSE_MS: u64 = 3000;
-/// A view must have been quiet for this long before differing digests say anything.
-const QUIET_MS: u64 = 1000;
+/// Of a frame, what is left beside items, announcements and wishes.
+const MARGIN: usize = 256;
+/// Encoded, in bytes.
+const ANNOUNCEMENT: usize = 17;
+const WANT: usize = 12;
+/// So many changes are pushed in full; of more it is only announced that there are, since most neighbours will have got them
+/// from others.
+const FEW: usize = 4;
+/// Changes are held so long for a link that is not eager: a flood is long over, and agreement shown, by then.
+const HOLD: Duration = Duration::from_secs(1);
+/// A head leaves so many pushes to the next heartbeat to acknowledge.
+const PATIENT_PUSHES: u8 = 2;
 /// So many nodes on average look for a node that somebody suspects (`discovery.md` 2.6).
 const VOLUNTEERS: f64 = 6.0;
 
@@ -41,115 +55,102 @@ impl Node {
         {
             return self.foreign_record(record.body.version, record.body.incarnation, actions);
         }
+        let (short, part) = match &item {
+            VerifiedItem::Record(record) => (record.body.id.short(), Part::All),
+            VerifiedItem::Witness(witness) if witness.body.stage == Stage::Suspect => {
+                (witness.body.subject, Part::Suspicion)
+            }
+            VerifiedItem::Witness(witness) => (witness.body.subject, Part::Verdict),
+            VerifiedItem::Forget(forget) => (forget.body.subject, Part::Verdict),
+        };
+        if let VerifiedItem::Record(record) = &item {
+            self.wants.came(&short, part, record.body.version as u32);
+        }
         if !self.passes(now, from, &item, actions) {
             return;
         }
-        let subject = match &item {
-            VerifiedItem::Record(record) => Some(record.body.id),
-            VerifiedItem::Witness(witness) => self.view.resolve(&witness.body.subject),
-            VerifiedItem::Forget(forget) => self.view.resolve(&forget.body.subject),
-        };
-        let before = subject.and_then(|id| self.status(&id));
-        let part = match &item {
-            VerifiedItem::Record(_) => Part::All,
-            VerifiedItem::Witness(witness) if witness.body.stage == Stage::Suspect => Part::Suspicion,
-            VerifiedItem::Witness(_) | VerifiedItem::Forget(_) => Part::Verdict,
-        };
-        match self.view.merge(item) {
+        let before = self.view.resolve(&short).and_then(|id| self.status(&id));
+        let early = matches!(&item, VerifiedItem::Witness(witness) if self.is_early(now.mono, from, witness));
+        let part = if early { Part::Suspicion } else { part };
+        if early && let Some(id) = self.view.resolve(&short) {
+            // Also if nothing new is said: whoever is told the same verdict again must believe it in the end.
+            self.note_call(now.mono, &id);
+        }
+        let link = from.and_then(|peer| self.links.get_mut(&peer));
+        match if early { self.view.accuse(item) } else { self.view.merge(item) } {
             Merged::Changed(id) => {
-                self.feed.changed(id, part, from, now.mono);
+                if before.is_none() {
+                    self.note_fresh(short);
+                }
+                if part != Part::All
+                    && let Some(entry) = self.view.find(&short)
+                {
+                    self.wants.came(&short, part, entry.record().body.version as u32);
+                }
+                self.feed.changed(short, part, from, now.mono);
                 self.entry_changed(now, id, before, part, actions);
+                if early {
+                    self.await_verdict(&id);
+                }
             }
             Merged::Wanted(short) => {
-                if let Some(link) = from.and_then(|peer| self.links.get_mut(&peer)) {
-                    link.wish(short);
+                if let Some(link) = link {
+                    link.wish(short, Part::All);
                 }
             }
             Merged::Refused(reason) => self.count_dropped(reason),
-            Merged::Known => {}
+            Merged::Known => {
+                if let (Some(link), Part::All) = (link, part) {
+                    link.knows(&short);
+                }
+            }
         }
     }
 
-    pub(super) fn pushed(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        items: Vec<VerifiedItem>,
-        want: Vec<ShortId>,
-        actions: &mut Actions,
-    ) {
-        self.take_in(now, peer, items, want, actions);
-        let news = self.take_owed(peer);
-        actions.push(Action::Command(peer, Command::Answer(HeadMessage::Ack(news))));
-        self.send_news(peer, actions);
+    pub(super) fn pushed(&mut self, now: Now, peer: PeerId, said: Tidings<VerifiedItem>, actions: &mut Actions) {
+        let is_farewell = self.is_farewell(peer, &said);
+        self.take_in(now, peer, said, actions);
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        link.unacknowledged = link.unacknowledged.saturating_add(1);
+        // A farewell is waited for, and a tail that has much to say must not wait for its next heartbeat.
+        let most = if is_farewell { 0 } else { PATIENT_PUSHES - 1 };
+        while self
+            .links
+            .get(&peer)
+            .is_some_and(|link| link.unacknowledged > most || link.unacknowledged > 0 && link.has_news())
+        {
+            let news = self.take_owed(peer);
+            if let Some(link) = self.links.get_mut(&peer) {
+                link.unacknowledged -= 1;
+            }
+            actions.push(Action::Command(peer, Command::Answer(HeadMessage::Ack(news))));
+        }
+        self.send_news(now.mono, peer, actions);
     }
 
     pub(super) fn news(
         &mut self,
         now: Now,
         peer: PeerId,
-        items: Vec<VerifiedItem>,
-        want: Vec<ShortId>,
+        said: Tidings<VerifiedItem>,
         kind: NewsKind,
         actions: &mut Actions,
     ) {
-        if let (NewsKind::Acknowledged, Some(link)) = (kind, self.links.get_mut(&peer)) {
-            link.pushes = link.pushes.saturating_sub(1);
-        }
-        if kind == NewsKind::Watched {
-            actions.push(Action::Command(peer, Command::Issue(TailMessage::Watch)));
-        }
-        self.take_in(now, peer, items, want, actions);
-        self.send_news(peer, actions);
-    }
-
-    /// Begins a comparison of views; only the tail can.
-    pub(super) fn sync(&mut self, now: Now, peer: PeerId, actions: &mut Actions) {
         let Some(link) = self.links.get_mut(&peer) else { return };
-        link.last_sync = Some(now.mono);
-        link.differing = 0;
-        let buckets = self.view.buckets().into_iter().map(|(bucket, hash)| BucketHash(bucket, hash)).collect();
-        actions.push(Action::Command(peer, Command::Issue(TailMessage::Sync { buckets })));
-    }
-
-    /// The head's part: names the buckets that differ, and all it has in them.
-    pub(super) fn compare(&mut self, peer: PeerId, theirs: &[BucketHash], actions: &mut Actions) {
-        let mine = self.view.buckets();
-        let theirs: std::collections::BTreeMap<u8, [u8; 8]> =
-            theirs.iter().map(|BucketHash(bucket, hash)| (*bucket, *hash)).collect();
-        let differ: BTreeSet<u8> =
-            mine.keys().chain(theirs.keys()).copied().filter(|bucket| mine.get(bucket) != theirs.get(bucket)).collect();
-        let mut buckets = List::new();
-        let mut entries: Vec<EntryHash> = Vec::new();
-        for bucket in differ {
-            let inside = self.view.states_in(bucket, bucket).map(|(short, hash)| EntryHash(short, hash));
-            let inside: Vec<_> = inside.collect();
-            if entries.len() + inside.len() > MAX_ENTRIES || buckets.push(bucket).is_err() {
-                // The rest differs still, and is compared next time.
-                break;
+        match kind {
+            NewsKind::Acknowledged => _ = link.pushes.pop_front(),
+            NewsKind::Watched => {
+                link.watches = link.watches.saturating_sub(1);
+                if link.watches == 0 {
+                    // The next heartbeat arms them anyway, but more may have come than fits two answers.
+                    link.watches = MAX_WATCHES as u8;
+                    let watch = Action::Command(peer, Command::Issue(TailMessage::Watch));
+                    actions.extend(std::iter::repeat_n(watch, MAX_WATCHES as usize));
+                }
             }
-            entries.extend(inside);
         }
-        let differences = HeadMessage::Differences { buckets, entries: entries.into_iter().collect() };
-        actions.push(Action::Command(peer, Command::Answer(differences)));
-    }
-
-    /// The tail's part: pushes what it has otherwise, wants what the head has otherwise.
-    pub(super) fn differences(&mut self, peer: PeerId, buckets: &[u8], theirs: &[EntryHash], actions: &mut Actions) {
-        let mine: BTreeSet<EntryHash> = self
-            .view
-            .states()
-            .filter(|(short, _)| buckets.contains(&short.0[0]))
-            .map(|(short, hash)| EntryHash(short, hash))
-            .collect();
-        let theirs: BTreeSet<EntryHash> = theirs.iter().copied().collect();
-        let owed: Vec<_> =
-            mine.difference(&theirs).filter_map(|EntryHash(short, _)| self.view.resolve(short)).collect();
-        if let Some(link) = self.links.get_mut(&peer) {
-            link.owed.extend(owed.into_iter().map(|id| (id, Part::All)));
-            theirs.difference(&mine).for_each(|EntryHash(short, _)| link.wish(*short));
-        }
-        self.send_news(peer, actions);
+        self.take_in(now, peer, said, actions);
+        self.send_news(now.mono, peer, actions);
     }
 
     /// Hands every link what the feed has for it.
@@ -163,11 +164,21 @@ impl Node {
             .collect();
         for peer in behind {
             match self.feed.take(peer) {
-                Behind::Entries(ids) => {
-                    if let Some(link) = self.links.get_mut(&peer) {
-                        link.owed.extend(ids);
+                Behind::Entries(changes) => {
+                    let hold = now.mono + self.rng.jitter(HOLD);
+                    let Some(link) = self.links.get_mut(&peer) else { continue };
+                    let shorts = changes.iter().map(|(short, _)| *short);
+                    match link.eager {
+                        true if changes.len() <= FEW => link.owed.extend(changes),
+                        true => link.announce.extend(shorts),
+                        false if changes.is_empty() => {}
+                        false => {
+                            link.held.extend(shorts);
+                            let until = *link.held_until.get_or_insert(hold);
+                            self.held_due = Some(self.held_due.map_or(until, |due| due.min(until)));
+                        }
                     }
-                    self.send_news(peer, actions);
+                    self.send_news(now.mono, peer, actions);
                 }
                 // Only a tail can compare; a head's tail sees the digests differ and does.
                 Behind::Lost if self.links.get(&peer).is_some_and(Link::is_outgoing_edge) => {
@@ -178,21 +189,46 @@ impl Node {
         }
     }
 
+    /// What was held for links that are not eager is announced when its time has come.
+    pub(super) fn release_held(&mut self, now: Time, actions: &mut Actions) {
+        self.held_due = None;
+        let mut ready = Vec::new();
+        for (peer, link) in &mut self.links {
+            match link.held_until {
+                Some(until) if until <= now => {
+                    link.held_until = None;
+                    let mut held = std::mem::take(&mut link.held);
+                    link.announce.append(&mut held);
+                    ready.push(*peer);
+                }
+                Some(until) => self.held_due = Some(self.held_due.map_or(until, |due: Time| due.min(until))),
+                None => {}
+            }
+        }
+        for peer in ready {
+            self.send_news(now, peer, actions);
+        }
+    }
+
     /// Sends what a link is owed, as far as its direction and its open requests allow.
-    pub(super) fn send_news(&mut self, peer: PeerId, actions: &mut Actions) {
+    pub(super) fn send_news(&mut self, now: Time, peer: PeerId, actions: &mut Actions) {
         loop {
             let Some(link) = self.links.get_mut(&peer).filter(|link| link.phase == Phase::Established) else { return };
-            if link.owed.is_empty() && link.want.is_empty() {
+            if !link.has_news() {
                 return;
             }
             let command = match link.direction {
-                Direction::Outgoing if u32::from(link.pushes) < MAX_PUSHES => {
-                    link.pushes += 1;
+                Direction::Outgoing if link.pushes.len() < MAX_PUSHES as usize => {
+                    link.pushes.push_back(now);
                     Command::Issue(TailMessage::Push(self.take_owed(peer)))
                 }
                 Direction::Incoming if link.watches > 0 => {
                     link.watches -= 1;
                     Command::Answer(HeadMessage::News(self.take_owed(peer)))
+                }
+                Direction::Incoming if link.unacknowledged > 0 => {
+                    link.unacknowledged -= 1;
+                    Command::Answer(HeadMessage::Ack(self.take_owed(peer)))
                 }
                 _ => return,
             };
@@ -200,23 +236,37 @@ impl Node {
         }
     }
 
+    /// The remote's heartbeat, or its answer to this node's: watches are armed by it, pushes acknowledged.
+    pub(super) fn beaten(&mut self, now: Time, peer: PeerId, dated: Option<Time>, actions: &mut Actions) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        link.watches = MAX_WATCHES as u8;
+        match (link.direction, dated) {
+            (Direction::Outgoing, Some(sent)) => link.pushes.retain(|pushed| *pushed >= sent),
+            (Direction::Outgoing, None) => {}
+            (Direction::Incoming, _) => link.unacknowledged = 0,
+        }
+        self.send_news(now, peer, actions);
+    }
+
     /// The remote stated its view: hears it, and compares if views stay different though nothing is under way.
     pub(super) fn statement(
         &mut self,
         now: Now,
         peer: PeerId,
-        statement: crate::protocol::message::Statement,
-        dated: Time,
+        statement: Statement,
+        dated: Option<Time>,
         actions: &mut Actions,
     ) {
-        let digest = self.view.digest();
-        let quiet = now.mono.since(self.agreement.since()).as_millis() as u64 >= QUIET_MS;
-        let Some(link) = self.links.get_mut(&peer) else { return };
-        link.differing = if statement.digest == digest || !quiet { 0 } else { link.differing.saturating_add(1) };
-        let rested = link.last_sync.is_none_or(|last| now.mono.since(last).as_millis() as u64 >= SYNC_PAUSE_MS);
-        let compare = link.differing >= 3 && rested && link.is_outgoing_edge();
+        let same = statement.digest == self.view.digest().half();
+        if let Some(link) = self.links.get_mut(&peer).filter(|_| same) {
+            // It knows all that this node does.
+            link.held.clear();
+            link.held_until = None;
+        }
+        let compare = self.seems_to_differ(now, peer, same);
         // Of nodes only that are in the view: what a stranger states, when there is no room for him, says nothing of it.
-        if let Some(id) = link.node.filter(|id| link.is_edge() && self.view.get(id).is_some()) {
+        let id = self.links.get(&peer).filter(|link| link.is_edge()).and_then(|link| link.node);
+        if let (Some(id), Some(dated)) = (id.filter(|id| self.view.get(id).is_some()), dated) {
             self.agreement.hear(id, statement, dated);
         }
         if compare {
@@ -224,38 +274,92 @@ impl Node {
         }
     }
 
-    fn take_in(&mut self, now: Now, peer: PeerId, items: Vec<VerifiedItem>, want: Vec<ShortId>, actions: &mut Actions) {
-        for item in items {
+    fn take_in(&mut self, now: Now, peer: PeerId, said: Tidings<VerifiedItem>, actions: &mut Actions) {
+        for item in said.items {
             self.merge(now, Some(peer), item, actions);
         }
-        let wanted: Vec<ControllerId> = want.iter().filter_map(|short| self.view.resolve(short)).collect();
+        self.fresh.clear();
+        for announcement in said.announcements {
+            self.announced(now.mono, peer, announcement);
+        }
+        let wanted: Vec<_> = said.want.iter().filter(|Want(short, _)| self.view.find(short).is_some()).collect();
         if let Some(link) = self.links.get_mut(&peer) {
-            link.owed.extend(wanted.into_iter().map(|id| (id, Part::All)));
+            link.owed.extend(wanted.into_iter().map(|Want(short, part)| (*short, *part)));
+        }
+        if let Some(roll) = said.roll {
+            self.roll_heard(now.mono, peer, roll, actions);
+        }
+    }
+
+    /// The remote has something; if this node lacks it, somebody is asked for it.
+    fn announced(&mut self, now: Time, peer: PeerId, offer: Announcement) {
+        let Announcement { node, version, verdict, suspected } = offer;
+        let lacking = match self.view.find(&node) {
+            None => Some(Part::All),
+            Some(entry) => match (version.wrapping_sub(entry.record().body.version as u32) as i32, entry.verdict()) {
+                (1.., _) => Some(Part::All),
+                (0, held) if held != verdict && verdict != [0; 4] => Some(Part::Verdict),
+                (0, _) if suspected && entry.is_up() && !entry.is_suspected() => Some(Part::Suspicion),
+                (0, held) if held == verdict => {
+                    if let Some(link) = self.links.get_mut(&peer) {
+                        link.knows(&node);
+                    }
+                    None
+                }
+                // It is the remote that lacks something.
+                _ => {
+                    if let Some(link) = self.links.get_mut(&peer) {
+                        link.announce.insert(node);
+                    }
+                    None
+                }
+            },
+        };
+        if let Some(part) = lacking
+            && self.wants.offered(node, part, Some(version), peer, now)
+            && let Some(link) = self.links.get_mut(&peer)
+        {
+            link.wish(node, part);
+        }
+    }
+
+    /// Whoever was asked has not sent it: the next one is.
+    pub(super) fn ask_again(&mut self, now: Time, actions: &mut Actions) {
+        for (short, part, peer) in self.wants.due(now) {
+            if let Some(link) = self.links.get_mut(&peer) {
+                link.wish(short, part);
+                self.send_news(now, peer, actions);
+            }
         }
     }
 
     /// As much of what a link is owed as fits a message.
     fn take_owed(&mut self, peer: PeerId) -> News {
         let Some(link) = self.links.get_mut(&peer) else { return News::default() };
-        let mut news = News::default();
-        while let Some(short) = link.want.pop_first() {
-            if news.want.push(short).is_err() {
-                link.want.insert(short);
+        let mut news = News { roll: link.roll.take(), ..News::default() };
+        while let Some((short, part)) = link.want.pop_first() {
+            if news.want.push(Want(short, part)).is_err() {
+                link.want.insert(short, part);
                 break;
             }
         }
-        let mut room = MAX_NEWS_BYTES;
-        while let Some((id, part)) = link.owed.pop_first() {
+        let mut room = MAX_FRAME - MARGIN - WANT * news.want.len();
+        while room > ANNOUNCEMENT && news.announcements.len() < MAX_ANNOUNCEMENTS {
+            let Some(short) = link.announce.pop_first() else { break };
+            let Some(entry) = self.view.find(&short) else { continue };
+            // Cannot be full: checked above.
+            let _ = news.announcements.push(announcement(short, entry));
+            room -= ANNOUNCEMENT;
+        }
+        while let Some((short, part)) = link.owed.pop_first() {
             if part == Part::All {
-                link.owed.remove(&(id, Part::Verdict));
-                link.owed.remove(&(id, Part::Suspicion));
+                link.owed.remove(&(short, Part::Verdict));
+                link.owed.remove(&(short, Part::Suspicion));
             }
-            let items = items_of(&self.view, &id, part);
+            let items = items_of(&self.view, &short, part);
             let size: usize = items.iter().map(encoded_len).sum();
-            if size > room
-                || news.items.len() + items.len() > List::<Item, { crate::protocol::message::MAX_ITEMS }>::MAX
-            {
-                link.owed.insert((id, part));
+            if size > room || news.items.len() + items.len() > MAX_ITEMS {
+                link.owed.insert((short, part));
                 break;
             }
             room -= size;
@@ -265,6 +369,14 @@ impl Node {
             }
         }
         news
+    }
+
+    fn is_farewell(&self, peer: PeerId, said: &Tidings<VerifiedItem>) -> bool {
+        let node = self.links.get(&peer).and_then(|link| link.node);
+        said.items.iter().any(|item| match item {
+            VerifiedItem::Record(record) => record.body.state == RecordState::Left && Some(record.body.id) == node,
+            VerifiedItem::Witness(_) | VerifiedItem::Forget(_) => false,
+        })
     }
 
     /// Somebody has a record of this node that this process did not make.
@@ -288,7 +400,13 @@ impl Node {
     /// Follows up on a changed entry: the user hears of it, this node defends itself, others are looked for.
     fn entry_changed(&mut self, now: Now, id: ControllerId, before: Option<Status>, part: Part, actions: &mut Actions) {
         let Some(entry) = self.view.get(&id) else { return };
-        self.joined += u64::from(before.is_none());
+        if before.is_none() {
+            self.joined += 1;
+            if self.recent.len() == MAX_RECENT {
+                self.recent.pop_front();
+            }
+            self.recent.push_back(id);
+        }
         if !entry.is_up() {
             self.expiry_due.get_or_insert(now.mono + EXPIRY_PERIOD);
         }
@@ -302,9 +420,16 @@ impl Node {
                 self.book.alive(entry.record().body.address);
             }
             self.detector.refuted(&id);
-        } else if entry.is_up() && entry.is_suspected() && before == Some(Status::Up) {
-            self.volunteer(now, id, self.view.up().count());
+            self.drop_call(&id);
+        } else if !entry.is_up() {
+            self.drop_call(&id);
+        } else if entry.is_suspected() && before == Some(Status::Up) {
+            self.note_call(now.mono, &id);
+            self.volunteer(now, id, self.view.up_count());
+            let asked = self.links.iter().filter(|(_, link)| link.is_outgoing_edge() && link.node == Some(id));
+            actions.extend(asked.map(|(peer, _)| Action::Command(*peer, Command::Beat)));
         }
+        self.place_on_rings(now, &id);
         let (after, label) = (self.status(&id), self.view.get(&id).map(|entry| entry.record().body.label.clone()));
         // Of itself a node has nothing to hear.
         let is_news = after != before && id != self.me;
@@ -316,7 +441,7 @@ impl Node {
 
     /// Somebody suspects this node: with a chance that makes six volunteers on average, look for oneself.
     pub(super) fn volunteer(&mut self, now: Now, id: ControllerId, live: usize) {
-        let linked = self.links.values().any(|link| link.is_edge() && link.node == Some(id));
+        let linked = self.links.values().any(|link| link.is_outgoing_edge() && link.node == Some(id));
         if !linked && self.rng.chance(VOLUNTEERS / live.max(1) as f64) {
             self.miss(now, Some(id), PROBE);
         }
@@ -324,13 +449,23 @@ impl Node {
 }
 
 /// What is known about a node, or a part of it, in the order in which it can be merged.
-fn items_of(view: &View, id: &ControllerId, part: Part) -> Vec<Item> {
-    let Some(entry) = view.get(id) else { return Vec::new() };
-    let mut items = if part == Part::Suspicion { Vec::new() } else { entry.items() };
-    if part == Part::Verdict {
-        items.retain(|item| !matches!(item, VerifiedItem::Record(_)));
-    } else {
+fn items_of(view: &View, short: &ShortId, part: Part) -> Vec<Item> {
+    let Some(entry) = view.find(short) else { return Vec::new() };
+    let mut items = Vec::new();
+    if part == Part::All {
+        items.push(VerifiedItem::Record(entry.record().clone()));
+    }
+    if part != Part::Suspicion {
+        items.extend(entry.verdict_items());
+    }
+    if part != Part::Verdict {
         items.extend(entry.suspicions().cloned().map(VerifiedItem::Witness));
     }
     items.into_iter().map(|item| item.item()).collect()
+}
+
+fn announcement(node: ShortId, entry: &Entry) -> Announcement {
+    // The lower half is all that is said of a version.
+    let version = entry.record().body.version as u32;
+    Announcement { node, version, verdict: entry.verdict(), suspected: entry.is_suspected() }
 }

@@ -10,7 +10,7 @@
 //! 4. nodes that are long known, until there are edges to two of them: newcomers alone shall not surround this node,
 //! 5. while below the out-degree: up to two random live nodes not linked either way, and, while few nodes are known,
 //!    addresses others told of,
-//! 6. nodes that are down: they may be back, or on the other side of a split.
+//! 6. nodes that are down (`heal`).
 //!
 //! Before all these: neighbours whose connection was made with an older network key (`rotation`).
 //!
@@ -32,6 +32,7 @@ use super::{Action, Actions, MAX_DIAL_BACKS, MAX_DIAL_BACKS_WAITING, Node, Outco
 use crate::protocol::address::{HostPort, is_fit_to_learn};
 use crate::protocol::address_book::{Obstacle, until};
 use crate::protocol::bucket::Rate;
+use crate::protocol::discovery::overlay::RINGS;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::message::{Purpose, TailMessage};
 use crate::protocol::peer_state::{Command, Greeting};
@@ -52,6 +53,9 @@ const HEARSAY_DIALS: usize = 8;
 /// While fewer nodes are known, addresses others told of are dialled too.
 const FEW_NODES: usize = 24;
 
+/// A newcomer whose address nobody is known to have reached is dialled back after this long.
+const DIAL_BACK_DELAY: Duration = Duration::from_millis(1500);
+
 /// Edges to long-known nodes that a node keeps if it can: with one, that node's end would be this one's eclipse.
 const LONG_KNOWN: usize = 2;
 /// Dials to addresses that nobody has answered at yet. A node in a network of a thousand that forms makes about thirty.
@@ -64,8 +68,6 @@ pub(super) struct Tick {
     next: Option<Time>,
     /// Somebody could still be dialled, or is being dialled.
     unsettled: bool,
-    /// Places kept for ring edges whose time has not come.
-    reserved: usize,
 }
 
 impl Tick {
@@ -81,25 +83,27 @@ impl Node {
         if self.state == RecordState::Left {
             return;
         }
-        let mut tick = Tick { now, next: None, unsettled: false, reserved: 0 };
-        self.bans.expire(now);
+        let mut tick = Tick { now, next: None, unsettled: false };
+        if self.bans.expire(now) {
+            self.rings.doubt();
+        }
         // Whoever is banned may be wanted again then.
         tick.wait(self.bans.next_end(now));
-        let candidates = self.candidates(now);
-        self.rings.observe(self.me, &candidates, now.mono);
+        self.tend_rings(now);
         self.renew_links(&mut tick, actions);
         self.volunteer_again(&mut tick);
         self.dial_probes(&mut tick, actions);
         self.dial_configured(&mut tick, actions);
         self.dial_rings(&mut tick, actions);
         self.dial_long_known(&mut tick, actions);
-        self.dial_random(&mut tick, candidates, actions);
+        self.dial_random(&mut tick, actions);
         self.dial_hearsay(&mut tick, actions);
         self.dial_down(&mut tick, actions);
         self.close_surplus(&mut tick, actions);
         let edges = self.links.values().filter(|link| link.is_outgoing_edge() && !self.is_second(link)).count();
         let under_way = self.links.values().any(|link| self.may_become_edge(link));
         self.settled = edges >= self.settings.out_degree || !(tick.unsettled || under_way);
+        self.choose_eager(actions);
         // Not more often than a tick: what is possible at once was done, or waits for the next tick's turn.
         self.idle_due = tick.next.map(|next| next.max(now.mono + self.settings.idle_period / 4));
     }
@@ -146,9 +150,7 @@ impl Node {
 
     /// An accusation that is neither refuted nor believed, because too few have looked, calls for more to look.
     fn volunteer_again(&mut self, tick: &mut Tick) {
-        let open = self.view.up().filter(|(id, entry)| {
-            **id != self.me && (entry.is_suspected() || !entry.certificate().is_empty()) && !self.detector.misses(id)
-        });
+        let open = self.view.accused().filter(|(id, _)| **id != self.me && !self.detector.misses(id));
         let open: Vec<ControllerId> = open.map(|(id, _)| *id).collect();
         if open.is_empty() {
             return;
@@ -166,17 +168,24 @@ impl Node {
     fn dial_probes(&mut self, tick: &mut Tick, actions: &mut Actions) {
         let missed = self.detector.take_probes();
         let under_way = self.links.values().filter(|link| link.is_look()).count();
-        let room = MAX_DIAL_BACKS.saturating_sub(under_way).min(self.dial_backs.len());
+        let ripe = self.dial_backs.iter().take_while(|(due, _)| *due <= tick.now.mono).count();
+        let room = MAX_DIAL_BACKS.saturating_sub(under_way).min(ripe);
         // The others get their turn when one of these is over, which calls for the next tick.
-        let untested: Vec<ControllerId> = self.dial_backs.drain(..room).collect();
+        let untested: Vec<ControllerId> = self.dial_backs.drain(..room).map(|(_, id)| id).collect();
+        tick.wait(self.dial_backs.front().map(|(due, _)| *due));
         for id in missed.into_iter().chain(untested) {
             let Some(entry) = self.view.get(&id) else { continue };
-            let (address, reachable) = (entry.record().body.address, entry.record().body.reachable);
+            let (address, reach) = (entry.record().body.address, entry.record().body.reach);
             let probing = self.links.values().any(|link| link.purpose == Purpose::Probe && link.node == Some(id));
             let missed = self.detector.misses(&id);
             let kept_out = self.may_come_in(tick.now, id, address).is_err();
             let unfit = kept_out || !is_fit_to_learn(address, self.settings.advertise);
-            if address == self.settings.advertise || unfit || probing || missed && !reachable {
+            if address == self.settings.advertise
+                || unfit
+                || probing
+                || missed && !reach.may_be_dialled()
+                || !missed && reach.is_proven()
+            {
                 continue;
             }
             // The backoff is for hopes, not for questions that must be answered now.
@@ -207,12 +216,18 @@ impl Node {
             tick.unsettled = true;
             if from > tick.now.mono {
                 tick.wait(Some(from));
-                tick.reserved += 1;
                 continue;
             }
             let Some(entry) = self.view.get(&id) else { continue };
-            let address = HostPort::Ip(entry.record().body.address);
-            self.dial_hope(tick, address, Purpose::Ring, Some(id), actions);
+            let resolved = entry.record().body.address;
+            if !self.dial_hope(tick, HostPort::Ip(resolved), Purpose::Ring, Some(id), actions)
+                && !self.has_all_outgoing()
+                && self.book.is_merely_busy(&HostPort::Ip(resolved))
+                && matches!(self.book.obstacle(&HostPort::Ip(resolved), tick.now.mono), Some(Obstacle::Backoff(_)))
+                && self.rings.insists(&id, tick.now.mono)
+            {
+                self.dial(tick.now, HostPort::Ip(resolved), resolved, Purpose::Ring, Some(id), None, actions);
+            }
         }
         self.repurpose_rings(actions);
     }
@@ -234,7 +249,7 @@ impl Node {
     pub(super) fn want_dial_back(&mut self, now: Now, peer: PeerId, id: ControllerId, address: SocketAddr) {
         let from = self.links.get(&peer).map(|link| link.address.ip().to_canonical());
         let at_itself = from == Some(address.ip().to_canonical());
-        if self.dial_backs.contains(&id) {
+        if self.dial_backs.iter().any(|(_, waiting)| *waiting == id) {
             return;
         }
         if self.dial_backs.len() >= MAX_DIAL_BACKS_WAITING
@@ -243,7 +258,8 @@ impl Node {
             // Somebody else whom it dials will find it out.
             return self.count_dropped(Reason::TooFast);
         }
-        self.dial_backs.push(id);
+        // Most are reached by others meanwhile.
+        self.dial_backs.push_back((now.mono + DIAL_BACK_DELAY, id));
         self.stir(now);
     }
 
@@ -265,32 +281,34 @@ impl Node {
         self.book.long_known(now.wall_ms).map(|(address, id)| (address.clone(), id)).collect()
     }
 
-    fn dial_random(&mut self, tick: &mut Tick, candidates: Vec<ControllerId>, actions: &mut Actions) {
-        let successors: BTreeSet<ControllerId> = self.rings.successors().collect();
-        let linked: BTreeSet<ControllerId> = self.links.values().filter_map(|link| link.node).collect();
-        let mut free: Vec<_> =
-            candidates.into_iter().filter(|id| !linked.contains(id) && !successors.contains(id)).collect();
+    fn dial_random(&mut self, tick: &mut Tick, actions: &mut Actions) {
         let edges = self.links.values().filter(|link| link.is_outgoing_edge()).count();
-        let (per_tick, most) = match edges < NEED && self.detector.missing() >= NEED {
-            true => DIALS_IN_NEED,
-            false => (DIALS_PER_TICK, self.settings.out_degree),
+        let (per_tick, wanted) = match edges < NEED && self.detector.missing() >= NEED {
+            true => (DIALS_IN_NEED.0, DIALS_IN_NEED.1.saturating_sub(self.degree())),
+            false => (DIALS_PER_TICK, self.random_lacking()),
         };
+        if wanted == 0 {
+            return;
+        }
+        let mut except: BTreeSet<ControllerId> = self.links.values().filter_map(|link| link.node).collect();
+        except.extend(self.rings.successors());
+        // One more than may be dialled now tells whether there is anybody left for later; and some are in backoff.
+        let free = self.any_fit(tick.now, per_tick * 4 + 1, &except);
         let mut dialled = 0;
-        while self.degree() + tick.reserved < most {
-            let Some(id) = self.rng.take(&mut free) else { break };
-            let Some(entry) = self.view.get(&id) else { continue };
-            let address = HostPort::Ip(entry.record().body.address);
-            if dialled == per_tick {
-                tick.unsettled = true;
+        for id in free {
+            if dialled == per_tick || dialled == wanted {
+                tick.unsettled |= dialled < wanted;
                 tick.wait(Some(tick.now.mono));
                 break;
             }
+            let Some(entry) = self.view.get(&id) else { continue };
+            let address = HostPort::Ip(entry.record().body.address);
             dialled += usize::from(self.dial_hope(tick, address, Purpose::Overlay, Some(id), actions));
         }
     }
 
     fn dial_hearsay(&mut self, tick: &mut Tick, actions: &mut Actions) {
-        if self.degree() >= self.settings.out_degree || self.view.up().count() >= FEW_NODES {
+        if self.random_lacking() == 0 || self.view.up_count() >= FEW_NODES {
             return;
         }
         let known: BTreeSet<SocketAddr> = self.view.iter().map(|(_, entry)| entry.record().body.address).collect();
@@ -300,25 +318,11 @@ impl Node {
         let hearsay: Vec<_> = hearsay.map(|(address, _)| address.clone()).collect();
         for address in hearsay {
             let under_way = self.links.values().filter(|link| link.takes_slot() && link.phase != Phase::Established);
-            if under_way.count() >= HEARSAY_DIALS || self.degree() >= self.settings.out_degree {
+            if under_way.count() >= HEARSAY_DIALS || self.random_lacking() == 0 {
                 break;
             }
             if !self.is_linked_at(&address) {
                 self.dial_hope(tick, address, Purpose::Overlay, None, actions);
-            }
-        }
-    }
-
-    fn dial_down(&mut self, tick: &mut Tick, actions: &mut Actions) {
-        let gone = self
-            .view
-            .iter()
-            .filter(|(id, entry)| **id != self.me && entry.record().body.state == RecordState::Up && !entry.is_up())
-            .filter(|(id, _)| !self.is_kept_out(tick.now, **id));
-        let gone: Vec<_> = gone.map(|(id, entry)| (*id, entry.record().body.address)).collect();
-        for (id, address) in gone {
-            if !self.links.values().any(|link| link.node == Some(id)) {
-                self.dial_hope(tick, HostPort::Ip(address), Purpose::Overlay, Some(id), actions);
             }
         }
     }
@@ -396,7 +400,7 @@ impl Node {
     }
 
     #[allow(clippy::too_many_arguments, reason = "what distinguishes one dial from another")]
-    fn dial(
+    pub(super) fn dial(
         &mut self,
         now: Now,
         target: HostPort,
@@ -427,17 +431,6 @@ impl Node {
         actions.push(Action::Dial(peer, Box::new(greeting)));
     }
 
-    /// Live, reachable nodes other than this one, none of which is missed, suspected or kept out.
-    fn candidates(&self, now: Now) -> Vec<ControllerId> {
-        let fit = self.view.up().filter(|(id, entry)| {
-            let body = &entry.record().body;
-            let dialable = body.reachable && is_fit_to_learn(body.address, self.settings.advertise);
-            let may_come_in = self.may_come_in(now, **id, body.address).is_ok();
-            **id != self.me && dialable && !entry.is_suspected() && !self.detector.misses(id) && may_come_in
-        });
-        fit.map(|(id, _)| *id).collect()
-    }
-
     fn is_linked_at(&self, address: &HostPort) -> bool {
         self.links.values().any(|link| link.takes_slot() && link.target.as_ref() == Some(address))
     }
@@ -446,6 +439,17 @@ impl Node {
     fn degree(&self) -> usize {
         let counts = |link: &Link| link.is_outgoing_edge() || self.may_become_edge(link);
         self.links.values().filter(|link| counts(link) && !self.is_second(link)).count()
+    }
+
+    /// How many random edges are to be dialled. Two places are the rings': while a network forms their turn comes last, and an
+    /// edge that has to go for them is a change that everybody hears of.
+    fn random_lacking(&self) -> usize {
+        let random = self.links.values().filter(|link| {
+            let counts = link.is_outgoing_edge() || self.may_become_edge(link);
+            counts && link.purpose != Purpose::Ring && !self.is_second(link)
+        });
+        let free = self.settings.out_degree.saturating_sub(self.degree());
+        self.settings.out_degree.saturating_sub(RINGS).saturating_sub(random.count()).min(free)
     }
 
     /// A dial that is likely to succeed: what is configured or down may be dead for ever, and must keep neither the
@@ -460,6 +464,10 @@ impl Node {
 
     pub(super) fn is_alone(&self) -> bool {
         !self.links.values().any(Link::is_edge)
+    }
+
+    pub(super) fn has_all_outgoing(&self) -> bool {
+        self.outgoing() >= self.settings.max_outgoing
     }
 
     fn outgoing(&self) -> usize {

@@ -1,15 +1,14 @@
 //! A connection as the controller sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::protocol::address::HostPort;
 use crate::protocol::bucket::Bucket;
-use crate::protocol::discovery::feed::Part;
 use crate::protocol::identity::{ControllerId, Identity, Label, PeerId, ShortId};
 use crate::protocol::key_mark::KeyMark;
-use crate::protocol::message::Purpose;
+use crate::protocol::message::{Part, Purpose, Roll};
 use crate::protocol::node::Ticket;
 use crate::protocol::node::rotation::Ageing;
 use crate::protocol::reason::Reason;
@@ -61,6 +60,7 @@ pub struct Link {
     pub said: Option<(Label, SocketAddr)>,
     /// Smoothed, at the tail.
     pub round_trip: Option<Duration>,
+    pub(super) least_round_trip: Option<Duration>,
     /// The network key it was made with, once the handshake is over.
     pub key: Option<KeyMark>,
     pub(super) ageing: Ageing,
@@ -73,11 +73,24 @@ pub struct Link {
     pub(super) dismissed: bool,
     /// What it may still bring that is outdated.
     pub(super) outdated: Bucket,
+    /// Censuses that it may still bring.
+    pub(super) censuses: Bucket,
     pub(super) silent: bool,
+    /// Changes are passed on at once; else after a while, to a remote that still lacks them.
+    pub(super) eager: bool,
+    /// Held open by the head, for this node to answer or to be answered.
     pub(super) watches: u8,
-    pub(super) pushes: u8,
-    pub(super) owed: BTreeSet<(ControllerId, Part)>,
-    pub(super) want: BTreeSet<ShortId>,
+    /// Of a tail: when it sent those pushes that are not acknowledged.
+    pub(super) pushes: VecDeque<Time>,
+    /// Of a head: pushes that it has not acknowledged.
+    pub(super) unacknowledged: u8,
+    pub(super) owed: BTreeSet<(ShortId, Part)>,
+    pub(super) announce: BTreeSet<ShortId>,
+    /// To be announced later, unless the remote shows that it knows.
+    pub(super) held: BTreeSet<ShortId>,
+    pub(super) held_until: Option<Time>,
+    pub(super) want: BTreeMap<ShortId, Part>,
+    pub(super) roll: Option<Roll>,
     pub(super) differing: u8,
     pub(super) last_sync: Option<Time>,
 }
@@ -110,6 +123,7 @@ impl Link {
             node: None,
             said: None,
             round_trip: None,
+            least_round_trip: None,
             key: None,
             ageing: Ageing::default(),
             in_place_of: None,
@@ -118,11 +132,18 @@ impl Link {
             ticket: None,
             dismissed: false,
             outdated: Bucket::full(now),
+            censuses: Bucket::full(now),
             silent: false,
+            eager: true,
             watches: 0,
-            pushes: 0,
+            pushes: VecDeque::new(),
+            unacknowledged: 0,
             owed: BTreeSet::new(),
-            want: BTreeSet::new(),
+            announce: BTreeSet::new(),
+            held: BTreeSet::new(),
+            held_until: None,
+            want: BTreeMap::new(),
+            roll: None,
             differing: 0,
             last_sync: None,
         }
@@ -134,11 +155,29 @@ impl Link {
         Some(Identity { peer, controller: self.node?, label, address })
     }
 
-    /// Takes note that this node is to be asked for, if there is room.
-    pub(super) fn wish(&mut self, short: ShortId) {
+    /// Takes note that this is to be asked for, if there is room.
+    pub(super) fn wish(&mut self, short: ShortId, part: Part) {
         if self.want.len() < MAX_WANTED {
-            self.want.insert(short);
+            let wanted = self.want.entry(short).or_insert(part);
+            *wanted = part.min(*wanted);
         }
+    }
+
+    /// The remote has shown that it has of this node what this one has.
+    pub(super) fn knows(&mut self, short: &ShortId) {
+        self.owed.remove(&(*short, Part::All));
+        self.announce.remove(short);
+        self.held.remove(short);
+    }
+
+    /// True if anything is to be said now.
+    pub(super) fn has_news(&self) -> bool {
+        !(self.owed.is_empty() && self.announce.is_empty() && self.want.is_empty()) || self.roll.is_some()
+    }
+
+    pub(super) fn measured(&mut self, round_trip: Duration) {
+        self.round_trip = Some(round_trip);
+        self.least_round_trip = Some(self.least_round_trip.map_or(round_trip, |least| least.min(round_trip)));
     }
 
     pub(super) fn enter(&mut self, phase: Phase, now: Time) {
@@ -180,7 +219,7 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 7100));
         let mut link = Link::new(Direction::Outgoing, Purpose::Overlay, address, Time::ZERO);
         for number in 0..2 * MAX_WANTED as u64 {
-            link.wish(ShortId(number.to_le_bytes()));
+            link.wish(ShortId(number.to_le_bytes()), Part::All);
         }
         assert_eq!(link.want.len(), MAX_WANTED);
     }

@@ -3,12 +3,19 @@
 //! ```text
 //!   access      who is kept out: bans, the allow-list                   Accepted, Hello, Welcome
 //!   admission   who may become a peer, and what a closed one means      Hello, Welcome, Closed
-//!   gossip      news in and out, comparing views                        Push, News, Sync, Differences
-//!   places      who gets one of a bounded number                       Accepted, Hello
+//!   gossip      news in and out                                         Push, News
+//!   spreading   over which edges changes go at once                     the tick of "monitor idle"
+//!   comparing   views that differ                                       Sync, Differences
+//!   places      who gets one of a bounded number                        Accepted, Hello
+//!   calling     the roll call on the view                               Push, News
+//!   census      counting the network, for a user or a tail              Census, Counted
+//!   candidates  whom an edge may lead to
+//!   heal        dials to nodes that are down
 //!   idle        whom to dial now                                        the tick of "monitor idle"
 //!   rotation    links made with a network key that is not the first     the tick of "monitor idle"
 //!   rounds      records, verdicts, flushes that are due                 the tick of "network discovery"
 //!   screening   news that is outdated or contradicts itself            Push, News
+//!   verdicts    accusations, and verdicts that come before them        Push, News
 //!   naming      which node a user means
 //!   tagging     what its user says about this node
 //!   reporting   copies for the user
@@ -20,7 +27,13 @@
 
 mod access;
 mod admission;
+mod calling;
+mod candidates;
+mod census;
+mod comparing;
+mod exchange;
 mod gossip;
+mod heal;
 mod idle;
 mod link;
 mod naming;
@@ -31,10 +44,11 @@ mod rounds;
 mod screening;
 mod settings;
 mod sizes;
+mod spreading;
 mod tagging;
+mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::address::HostPort;
@@ -43,26 +57,32 @@ use super::admission_rate::AdmissionRate;
 use super::bans::Bans;
 use super::bucket::Bucket;
 use super::conduct::Conduct;
-use super::discovery::agreement::{Agreement, Claim, Shown};
+use super::discovery::agreement::{Agreement, Claim};
+use super::discovery::census::Censuses;
 use super::discovery::detector::Detector;
 use super::discovery::feed::Feed;
 use super::discovery::overlay::Rings;
 use super::discovery::publisher::Publisher;
+use super::discovery::roll_call::RollCall;
+use super::discovery::wants::Wants;
 use super::hash::Hash;
 use super::heartbeat::PROBE;
-use super::identity::{ControllerId, Label, PeerId, from_hex};
+use super::identity::{ControllerId, Label, PeerId, ShortId, from_hex};
 use super::key_mark::KeyMark;
 use super::message::Purpose;
-use super::peer_state::{Command, Greeting, PeerEvent};
+use super::open_requests::MAX_WATCHES;
+use super::peer_state::{Command, PeerEvent};
 use super::reason::Reason;
-use super::record::{Forget, ForgetBody, RENEWAL, Record, RecordState, Signer, Verified, VerifiedItem};
-use super::report::Status;
+use super::record::{Forget, ForgetBody, RENEWAL, Reach, Record, RecordState, Signer, Verified, VerifiedItem};
 use super::rng::Rng;
-use super::tags::Tags;
 use super::time::{Now, Time};
 use super::view::View;
 
+use heal::Lost;
+use verdicts::Called;
+
 pub use access::NotBanned;
+pub use exchange::{Action, Event, Input, Notice, Outcome, Ticket};
 pub use link::{ClosedPeer, Link, Phase};
 pub use settings::{MAX_KEPT, Memory, Settings};
 
@@ -74,87 +94,8 @@ const MAX_DIAL_BACKS: usize = 32;
 /// Newcomers that wait for such a dial, 32 bytes each: as many as may be unknown at once, and more. Whoever finds no
 /// place asks again with its next connection.
 const MAX_DIAL_BACKS_WAITING: usize = 1024;
-
-/// A number the driver gives a user's `connect`, to know its outcome again.
-pub type Ticket = u64;
-
-/// What happens to a node.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// From a peer.
-    Peer(PeerId, PeerEvent<Verified<Record>, VerifiedItem>),
-    /// The resolver's answer; empty if it found nothing.
-    Resolved(HostPort, Vec<SocketAddr>),
-    /// The user wants an edge to this address.
-    Connect(HostPort, Ticket),
-    /// The user wants these connections closed.
-    Disconnect(Vec<PeerId>),
-    /// The user wants a node that is gone dropped everywhere.
-    Forget(ControllerId),
-    /// What this node's user says about it from now on, within the bounds of [`tags`](super::tags).
-    Tags(Tags),
-    /// Take leave of the network.
-    Leave,
-    /// The network keys in force from now on, the one to dial with first.
-    Keys(Vec<KeyMark>),
-    /// Close every connection.
-    CloseAll(Reason),
-    /// The tick of monitor idle.
-    Idle,
-    /// The tick of network discovery.
-    Discovery,
-}
-
-/// What a node wants done.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Create a peer and send it `Connect`.
-    Dial(PeerId, Box<Greeting>),
-    /// Find a name's addresses.
-    Resolve(HostPort),
-    /// Send a command to a peer.
-    Command(PeerId, Command),
-    /// Tell the user's program.
-    Notify(Notice),
-    /// A user's `connect` ended.
-    Connected(Ticket, Outcome),
-    /// The node must stop.
-    Fatal(Reason),
-}
-
-/// How a dial that a user asked for ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// An edge to this node stands; true if it stood before.
-    Edge(ControllerId, Label, bool),
-    /// There is none.
-    Failed(Reason),
-}
-
-/// What a user's program may want to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// A node's status changed.
-    Status {
-        /// Which node.
-        id: ControllerId,
-        /// Its label.
-        label: Label,
-        /// What it is now.
-        status: Status,
-    },
-    /// A node signed different records as one version; said once for each.
-    Equivocation {
-        /// Which node.
-        id: ControllerId,
-        /// Its label.
-        label: Label,
-    },
-    /// A connection became an edge.
-    EdgeUp(PeerId, ControllerId),
-    /// A connection is over.
-    EdgeDown(PeerId, Option<ControllerId>, Reason),
-}
+/// The last nodes that joined, to be named to those that find no room here.
+const MAX_RECENT: usize = 16;
 
 /// The whole thinking of one node.
 pub struct Node {
@@ -166,7 +107,8 @@ pub struct Node {
     version: u64,
     issued: u32,
     state: RecordState,
-    reachable: bool,
+    reach: Reach,
+    reach_due: Option<Time>,
     foreign_incarnation: Option<u64>,
     record: Verified<Record>,
     view: View,
@@ -180,13 +122,21 @@ pub struct Node {
     allowed: BTreeSet<ControllerId>,
     dial_rate: Bucket,
     rings: Rings,
+    recent: VecDeque<ControllerId>,
+    lost: VecDeque<Lost>,
+    heal_due: Option<Time>,
+    censuses: Censuses,
     feed: Feed,
+    wants: Wants,
+    held_due: Option<Time>,
     publisher: Publisher,
     detector: Detector,
     agreement: Agreement,
-    beaten: (Hash, usize),
-    beat_due: Option<Time>,
-    dial_backs: Vec<ControllerId>,
+    roll_call: RollCall,
+    dial_backs: VecDeque<(Time, ControllerId)>,
+    called: BTreeMap<ShortId, Called>,
+    verdicts: VecDeque<(Time, ShortId)>,
+    fresh: BTreeSet<ShortId>,
     waiting_for_names: BTreeMap<HostPort, Vec<Ticket>>,
     idle_due: Option<Time>,
     last_idle: Time,
@@ -223,10 +173,12 @@ impl Node {
             }
         }
         let times = settings.peer;
-        let fresh = (times.interval * 2).max(times.timeout) + times.interval;
+        let between = times.between(Purpose::Overlay);
+        let fresh = (between * 2).max(times.timeout) + between;
         let (incarnation, version) = (rng.next_u64(), memory.version.saturating_add(1).max(now.wall_ms));
-        let view = View::new(settings.max_nodes);
+        let view = View::around(&me, settings.max_nodes);
         let feed = Feed::new(settings.flush_first, settings.flush_interval);
+        let wants = Wants::new(settings.max_nodes);
         let publisher = Publisher::new(settings.publish_stability, settings.publish_interval);
         let detector = Detector::new(settings.refute_window);
         let record = rounds::first_record(&settings, &*signer, incarnation, version, now);
@@ -238,7 +190,8 @@ impl Node {
             version,
             issued: now.wall_hours(),
             state: RecordState::Up,
-            reachable: false,
+            reach: Reach::Unproven,
+            reach_due: None,
             foreign_incarnation: None,
             record: record.clone(),
             view,
@@ -251,14 +204,22 @@ impl Node {
             bans: Bans::new(settings.max_bans),
             allowed: settings.allow.iter().copied().collect(),
             dial_rate: Bucket::full(now.mono),
-            rings: Rings::default(),
+            rings: Rings::new(&me),
+            recent: VecDeque::new(),
+            lost: VecDeque::new(),
+            heal_due: None,
+            censuses: Censuses::default(),
             feed,
+            wants,
+            held_due: None,
             publisher,
             detector,
             agreement: Agreement::new(fresh),
-            beaten: (Hash([0; 32]), 0),
-            beat_due: None,
-            dial_backs: Vec::new(),
+            roll_call: RollCall::new(me),
+            dial_backs: VecDeque::new(),
+            called: BTreeMap::new(),
+            verdicts: VecDeque::new(),
+            fresh: BTreeSet::new(),
             waiting_for_names: BTreeMap::new(),
             idle_due: Some(now.mono),
             last_idle: Time::ZERO,
@@ -278,7 +239,7 @@ impl Node {
         node.restore_bans(now, &memory.bans);
         node.view.merge(VerifiedItem::Record(record));
         node.publisher.published(now.mono);
-        node.agreement.observe(&me, &mut node.view, now.mono);
+        node.agreement.observe(&node.view, now.mono);
         node
     }
 
@@ -293,6 +254,7 @@ impl Node {
             }
             Input::Forget(id) => self.forget(now, id, actions),
             Input::Tags(tags) => self.tag(tags),
+            Input::Census(nonce, mode, ticket) => self.count_for_user(now, nonce, mode, ticket, actions),
             Input::Leave => self.leave(now, actions),
             Input::Keys(keys) => self.hold_keys(now, keys),
             Input::CloseAll(reason) => {
@@ -301,7 +263,7 @@ impl Node {
             Input::Idle => self.idle(now, actions),
             Input::Discovery => self.discovery(now, actions),
         }
-        self.view_changed(now);
+        self.view_observed(now.mono);
     }
 
     /// When the next [`Input::Idle`] is wanted.
@@ -313,25 +275,24 @@ impl Node {
     pub fn discovery_due(&self) -> Option<Time> {
         let publish = self.publisher.due(self.settled);
         let renewal = Some(self.renewal_due).filter(|_| self.state == RecordState::Up);
-        [publish, renewal, self.expiry_due, self.feed.due(), self.detector.deadline(), self.beat_due]
+        let news = [self.feed.due(), self.wants.deadline(), self.held_due];
+        let beats = [self.detector.deadline(), self.verdicts_due(), self.roll_due()];
+        [publish, renewal, self.expiry_due, self.reach_due, self.censuses.due()]
             .into_iter()
+            .chain(news)
+            .chain(beats)
             .flatten()
             .min()
     }
 
     /// This node's statement for heartbeats: true from now until the next call of [`Node::handle`].
     pub fn claim(&self, now: Now) -> Claim {
-        self.agreement.claim(now.mono)
+        self.agreement.claim(&self.me, &self.view, now.mono)
     }
 
-    /// How many nodes are shown to hold this node's view.
-    pub fn agreement(&self, now: Now) -> Shown {
-        self.agreement.shown(&self.me, &self.view, now.mono)
-    }
-
-    /// The digest of the view, as it was after the last call of [`Node::handle`].
+    /// The digest of the view.
     pub fn digest(&self) -> Hash {
-        self.agreement.digest()
+        self.view.digest()
     }
 
     /// What this node knows of the whole network.
@@ -351,7 +312,7 @@ impl Node {
 
     /// True once all neighbours have this node's farewell, or there is none.
     pub fn farewell_delivered(&self) -> bool {
-        let done = |link: &Link| !link.is_edge() || (link.owed.is_empty() && link.pushes == 0);
+        let done = |link: &Link| !link.is_edge() || (link.owed.is_empty() && link.pushes.is_empty());
         self.feed.due().is_none() && self.links.values().all(done)
     }
 
@@ -398,19 +359,15 @@ impl Node {
         self.warnings.contains_key(about)
     }
 
-    fn peer_event(
-        &mut self,
-        now: Now,
-        peer: PeerId,
-        event: PeerEvent<Verified<Record>, VerifiedItem>,
-        actions: &mut Actions,
-    ) {
-        let Some(link) = self.links.get_mut(&peer) else { return };
+    fn peer_event(&mut self, now: Now, peer: PeerId, event: Event, actions: &mut Actions) {
+        let Some(link) = self.links.get(&peer) else { return };
         if let (Phase::Established, Some(id)) = (link.phase, link.node)
             && !matches!(event, PeerEvent::Silent | PeerEvent::Closed { .. })
+            && self.detector.life(&id)
         {
-            self.detector.life(&id);
+            self.place_on_rings(now, &id);
         }
+        let Some(link) = self.links.get_mut(&peer) else { return };
         match event {
             PeerEvent::Connected => link.enter(Phase::Handshaking, now.mono),
             PeerEvent::Secured(key) => self.secured(now, peer, key),
@@ -422,16 +379,24 @@ impl Node {
             PeerEvent::Repurpose(purpose) if purpose != Purpose::Probe && link.is_edge() => link.purpose = purpose,
             // A look takes no place and is no edge: it would slip past the bounds of those that are.
             PeerEvent::Repurpose(_) => actions.push(Action::Command(peer, Command::Close(Reason::Unexpected))),
-            PeerEvent::Statement(statement, dated) => self.statement(now, peer, statement, dated, actions),
-            PeerEvent::RoundTrip(span) => link.round_trip = Some(span),
-            PeerEvent::Watch => {
-                link.watches += 1;
-                self.send_news(peer, actions);
+            PeerEvent::Statement(statement, dated) => {
+                self.beaten(now.mono, peer, dated, actions);
+                self.statement(now, peer, statement, dated, actions);
             }
-            PeerEvent::Push(items, want) => self.pushed(now, peer, items, want, actions),
-            PeerEvent::News(items, want, kind) => self.news(now, peer, items, want, kind, actions),
-            PeerEvent::Sync(buckets) => self.compare(peer, &buckets, actions),
-            PeerEvent::Differences(buckets, entries) => self.differences(peer, &buckets, &entries, actions),
+            PeerEvent::RoundTrip(span) => link.measured(span),
+            PeerEvent::Watch => {
+                link.watches = (link.watches + 1).min(MAX_WATCHES as u8);
+                self.send_news(now.mono, peer, actions);
+            }
+            PeerEvent::Push(said) => self.pushed(now, peer, said, actions),
+            PeerEvent::News(said, kind) => self.news(now, peer, said, kind, actions),
+            PeerEvent::Eager(eager) => link.eager = eager,
+            PeerEvent::Sync(first, buckets) => self.compare(peer, first, &buckets, actions),
+            PeerEvent::Differences(last, buckets, entries) => {
+                self.differences(now, peer, (last, &buckets), &entries, actions);
+            }
+            PeerEvent::Census(nonce, mode, ms) => self.count_for_tail(now, peer, nonce, mode, ms, actions),
+            PeerEvent::Counted(nonce, returns) => self.counted(now, peer, nonce, returns, actions),
             PeerEvent::Silent => {
                 link.silent = true;
                 self.miss(now, link::id_of(&self.links, peer), PROBE);
@@ -460,10 +425,11 @@ impl Node {
         self.flush(now, actions);
     }
 
-    /// Follows up on whatever an input changed: the digest, and with it what may be claimed.
-    fn view_changed(&mut self, now: Now) {
-        self.agreement.observe(&self.me, &mut self.view, now.mono);
-        self.plan_beat(now);
+    /// Follows up on whatever may have changed the view: what was shown of the old one is not shown of the new.
+    fn view_observed(&mut self, now: Time) {
+        if self.agreement.observe(&self.view, now) {
+            self.roll_call.changed(now);
+        }
     }
 
     /// Wants a tick of monitor idle soon; a burst of events shares one.

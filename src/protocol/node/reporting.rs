@@ -46,7 +46,7 @@ impl Node {
                 tags: entry.record().tags(),
                 status: self.status(id)?,
                 version: body.version,
-                reachable: body.reachable,
+                reachable: body.reach.known(),
                 edges_out,
                 edges_in,
                 witnesses: entry.certificate().iter().map(|witness| witness.body.observer.hex()).collect(),
@@ -61,6 +61,7 @@ impl Node {
             agreement: self.agreement_report(now),
             nodes,
             edges,
+            census: None,
         }
     }
 

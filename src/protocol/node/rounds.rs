@@ -3,20 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Action, Actions, Node, Settings};
+use super::{Actions, Node, Settings};
 use crate::protocol::discovery::detector::Verdict;
 use crate::protocol::hash::Hash;
 use crate::protocol::identity::{ControllerId, ShortId};
 use crate::protocol::list::List;
-use crate::protocol::peer_state::Command;
 use crate::protocol::record::{
-    RENEWAL, Record, RecordBody, RecordState, Signer, Stage, Verified, VerifiedItem, Witness, WitnessBody,
+    RENEWAL, Reach, Record, RecordBody, RecordState, Signer, Stage, Verified, VerifiedItem, Witness, WitnessBody,
 };
 use crate::protocol::time::Now;
 use crate::protocol::view::{CERTIFICATE, Entry, Standing};
-
-/// How long the view must have been quiet before agreement is sought outside the schedule of heartbeats.
-const QUIET: Duration = Duration::from_millis(200);
 
 /// How often nodes that are gone are gone through for what nobody needs any more; not at all while there are none.
 pub(super) const EXPIRY_PERIOD: Duration = Duration::from_secs(3600);
@@ -33,6 +29,7 @@ impl Node {
         if self.publisher.due(self.settled).is_some_and(|due| due <= now.mono) {
             self.publish(now, actions);
         }
+        self.count_verdicts(now, actions);
         let verdicts = self.detector.due(now.mono);
         if self.detector.wants_probes() {
             self.stir(now);
@@ -47,11 +44,14 @@ impl Node {
         if self.feed.due().is_some_and(|due| due <= now.mono) {
             self.flush(now, actions);
         }
-        if self.beat_due.is_some_and(|due| due <= now.mono) {
-            self.beat_due = None;
-            self.beaten = self.stand(now);
-            let edges = self.links.iter().filter(|(_, link)| link.is_outgoing_edge());
-            actions.extend(edges.map(|(peer, _)| Action::Command(*peer, Command::Beat)));
+        if self.held_due.is_some_and(|due| due <= now.mono) {
+            self.release_held(now.mono, actions);
+        }
+        self.ask_again(now.mono, actions);
+        self.call_roll(now.mono, actions);
+        self.expire_censuses(now, actions);
+        if self.reach_due.is_some_and(|due| due <= now.mono) {
+            self.give_up_reach();
         }
     }
 
@@ -66,8 +66,9 @@ impl Node {
             version: self.version,
             issued: self.issued,
             state: self.state,
-            reachable: self.reachable,
+            reach: self.reach,
             tags: self.settings.tags.clone().into_iter().collect(),
+            round_trips: heads.iter().map(|head| self.round_trip_to(head)).collect(),
             edges: heads.into_iter().collect(),
             ..self.record.body.clone()
         };
@@ -93,24 +94,11 @@ impl Node {
         self.publisher.observe(heads, now.mono);
     }
 
-    /// An unscheduled heartbeat, when the view has been quiet and there is something new to say about agreement.
-    pub(super) fn plan_beat(&mut self, now: Now) {
-        if self.stand(now) == self.beaten {
-            self.beat_due = None;
-        } else {
-            self.beat_due.get_or_insert((self.agreement.since() + QUIET).max(now.mono));
-        }
-    }
-
     pub(super) fn own_standing(&self) -> Standing {
         match self.state {
             RecordState::Up => Standing::Up,
             RecordState::Left => Standing::Left,
         }
-    }
-
-    fn stand(&self, now: Now) -> (Hash, usize) {
-        (self.agreement.digest(), self.agreement.useful_radius(&self.me, &self.view, now.mono))
     }
 
     fn suspect(&mut self, now: Now, id: ControllerId, actions: &mut Actions) {
@@ -120,7 +108,8 @@ impl Node {
         let record = entry.hash();
         // One call for others to look, and for the node to speak up, is enough.
         let witness = (!entry.is_suspected()).then(|| self.witness(entry, Stage::Suspect, 1));
-        self.detector.accused(id, record, now.mono);
+        let since = self.called_since(&id, record).unwrap_or(now.mono);
+        self.detector.accused(id, record, since, now.mono);
         if let Some(witness) = witness {
             self.merge(now, None, VerifiedItem::Witness(witness), actions);
         }
@@ -155,23 +144,28 @@ impl Node {
     /// A node that cannot be dialled is judged only by those it is linked to.
     fn may_witness(&self, entry: &Entry) -> bool {
         let record = &entry.record().body;
-        record.reachable || record.edges.contains(&self.me.short())
+        // Whoever has said nothing of its edges yet may have any: somebody must be able to miss it.
+        record.reach.is_proven() || record.edges.is_empty() || record.edges.contains(&self.me.short())
     }
 
     /// How many nodes there are, this one included, that are fit to observe.
     pub(super) fn sound(&self) -> usize {
-        let sound = self.view.up().filter(|(id, entry)| {
-            let fit = entry.record().body.reachable && !entry.is_suspected() && !self.detector.misses(id);
-            fit || **id == self.me
-        });
-        sound.count()
+        let is_sound = |entry: &Entry| entry.record().body.reach.may_be_dialled();
+        let suspected = self.view.accused().filter(|(_, entry)| entry.is_suspected()).map(|(id, _)| *id);
+        let mut unsound: BTreeSet<ControllerId> = suspected.chain(self.detector.cases()).collect();
+        unsound.remove(&self.me);
+        let unsound =
+            unsound.iter().filter_map(|id| self.view.get(id)).filter(|entry| entry.is_up() && is_sound(entry));
+        let me = self.view.get(&self.me).filter(|entry| entry.is_up());
+        let blind = usize::from(me.is_some_and(|entry| !is_sound(entry)));
+        (self.view.reachable_count() + blind).saturating_sub(unsound.count())
     }
 
     /// How many observers are owed: half of those this node holds live and does not itself miss, 1 to 3.
     fn need(&self, subject: &Entry) -> u8 {
         let owed = (self.sound().saturating_sub(1) / 2).clamp(1, CERTIFICATE);
         let heads = subject.record().body.edges.len().max(1);
-        let most = if subject.record().body.reachable { owed } else { owed.min(heads) };
+        let most = if subject.record().body.reach.is_proven() { owed } else { owed.min(heads) };
         // At most 3.
         most as u8
     }
@@ -192,11 +186,12 @@ pub(super) fn first_record(
         issued: now.wall_hours(),
         incarnation,
         state: RecordState::Up,
-        reachable: false,
+        reach: Reach::Unproven,
         address: settings.advertise,
         label: settings.label.clone(),
         tags: settings.tags.clone().into_iter().collect(),
         edges: List::new(),
+        round_trips: List::new(),
     };
     Record::signed(body, signer)
 }

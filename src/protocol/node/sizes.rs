@@ -1,6 +1,7 @@
 //! What a node keeps that others can make grow, and how far: in one place, so that a bound can be held against what is
 //! really there (`tests/fuzz` does after every input).
 
+use super::heal::MAX_LOST;
 use super::link::MAX_WANTED;
 use super::screening::MAX_EQUIVOCATORS;
 use super::{MAX_CLOSED, MAX_DIAL_BACKS, MAX_DIAL_BACKS_WAITING, Node};
@@ -24,7 +25,7 @@ impl Node {
         let addresses = settings.max_addresses + outgoing;
         let unreached = 3 * settings.max_addresses + outgoing;
         let ((scores, most_scores), (networks, most_networks)) = (self.conduct.size(), self.admission_rate.size());
-        vec![
+        let mut sizes = vec![
             ("view", self.view.len(), settings.max_nodes),
             ("view: waiting for a record", self.view.parked(), MAX_PARKED),
             ("links, incoming", incoming, settings.max_incoming + 2 * settings.max_pending + 1),
@@ -32,12 +33,16 @@ impl Node {
             // Whom it misses a node looks for whatever else is under way: without a look it would accuse the living.
             ("links, outgoing, that only look", looks, MAX_DIAL_BACKS + settings.max_nodes),
             ("links: owed by one", most(|link| link.owed.len()), parts),
+            ("links: to be announced", most(|link| link.announce.len() + link.held.len()), 2 * settings.max_nodes),
             ("links: wanted of one", most(|link| link.want.len()), MAX_WANTED),
             ("closed", self.closed.len(), MAX_CLOSED),
             ("closed: owed and wanted", closed, 0),
             ("addresses never reached", self.book.unreached(), unreached),
             ("addresses reached", self.book.reached_count(), addresses),
             ("feed", self.feed.len(), MAX_LOG),
+            ("called", self.called.len(), settings.max_nodes),
+            ("asked for", self.wants.len(), settings.max_nodes),
+            ("lost neighbours", self.lost.len(), MAX_LOST),
             ("statements", self.agreement.heard(), settings.max_nodes),
             ("dial-backs", self.dial_backs.len(), MAX_DIAL_BACKS_WAITING),
             ("missed", self.detector.missing(), settings.max_nodes),
@@ -45,6 +50,8 @@ impl Node {
             ("conduct", scores, most_scores),
             ("networks that came", networks, most_networks),
             ("barred", self.detector.barred(), settings.max_nodes),
-        ]
+        ];
+        sizes.extend(self.censuses.sizes());
+        sizes
     }
 }

@@ -6,6 +6,7 @@ mod rotation;
 mod screening;
 mod tags;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::*;
@@ -13,9 +14,10 @@ use crate::protocol::bucket::Rate;
 use crate::protocol::codec::{MAX_FRAME_BEFORE_HELLO, encode_frame};
 use crate::protocol::hash::hash_parts;
 use crate::protocol::list::List;
-use crate::protocol::message::HeadMessage;
-use crate::protocol::peer_state::{NewsKind, PeerTimes};
+use crate::protocol::message::{Announcement, HeadMessage, Part, Roll, RollStep, Want};
+use crate::protocol::peer_state::{NewsKind, PeerTimes, Tidings};
 use crate::protocol::record::{NetworkId, RecordBody, Signature, Stage, Witness, WitnessBody};
+use crate::protocol::report::Status;
 
 const NOW: Now = Now { mono: Time(1_000_000), wall_ms: 1_795_254_185_042 };
 
@@ -70,7 +72,7 @@ fn node(number: u8) -> Node {
 /// A tail of this number that `head` has welcomed.
 fn tail(head: &mut Node, number: u8, purpose: Purpose) -> PeerId {
     let stranger = node(number);
-    let record = Record::signed(RecordBody { reachable: true, ..stranger.record.body.clone() }, &Key(number));
+    let record = Record::signed(RecordBody { reach: Reach::Proven, ..stranger.record.body.clone() }, &Key(number));
     let peer = head.accepted(NOW, stranger.settings.advertise, &mut Vec::new()).unwrap();
     let dialled = SocketAddr::from(([10, 0, 0, 200], 1));
     let hello = PeerEvent::Hello { record, clock_ms: NOW.wall_ms, purpose, dialled };
@@ -100,11 +102,12 @@ fn record(id: ControllerId, version: u64, incarnation: u64) -> Verified<Record> 
         issued: 500_000,
         incarnation,
         state: RecordState::Up,
-        reachable: true,
+        reach: Reach::Proven,
         address: address(id.0[0]),
         label: Label::from_lossy("somebody"),
         tags: List::new(),
         edges: List::new(),
+        round_trips: List::new(),
     };
     Record::signed(body, &Key(id.0[0]))
 }
@@ -123,7 +126,12 @@ fn linked(node: &mut Node, now: Now) -> PeerId {
     peer
 }
 
-fn told(node: &mut Node, now: Now, peer: PeerId, event: PeerEvent<Verified<Record>, VerifiedItem>) -> Actions {
+/// These items, and nothing else.
+fn bringing(items: Vec<VerifiedItem>) -> Tidings<VerifiedItem> {
+    Tidings { items, announcements: Vec::new(), want: Vec::new(), roll: None }
+}
+
+fn told(node: &mut Node, now: Now, peer: PeerId, event: Event) -> Actions {
     let mut actions = Vec::new();
     node.handle(now, Input::Peer(peer, event), &mut actions);
     actions
@@ -153,7 +161,7 @@ fn ones_own_old_record_is_jumped_over_however_many_bring_it() {
     let peer = linked(&mut node, at(10));
     let old = VerifiedItem::Record(record(ME, 1_900_000_000_000, 77));
     for _ in 0..3 {
-        let news = PeerEvent::News(vec![old.clone()], Vec::new(), NewsKind::Acknowledged);
+        let news = PeerEvent::News(bringing(vec![old.clone()]), NewsKind::Acknowledged);
         told(&mut node, at(20), peer, news);
     }
     node.handle(at(21), Input::Discovery, &mut Vec::new());
@@ -168,7 +176,7 @@ fn a_second_process_with_ones_identity_is_reported() {
     let peer = linked(&mut node, at(10));
     for round in 0..2 {
         let theirs = record(ME, 1_900_000_000_000 + 10 * round, 77);
-        told(&mut node, at(20), peer, PeerEvent::Push(vec![VerifiedItem::Record(theirs)], Vec::new()));
+        told(&mut node, at(20), peer, PeerEvent::Push(bringing(vec![VerifiedItem::Record(theirs)])));
         node.handle(at(21), Input::Discovery, &mut Vec::new());
     }
     assert_eq!(node.warnings().len(), 1, "{:?}", node.warnings());
@@ -195,6 +203,29 @@ fn a_wedged_connection_of_a_living_node_accuses_nobody() {
     assert_eq!(node.status(&OTHER), Some(Status::Up));
     node.handle(at(5000), Input::Discovery, &mut Vec::new());
     assert_eq!(node.status(&OTHER), Some(Status::Suspect), "and if it is silent again, it is accused");
+}
+
+/// Whom nobody is known to have reached, those miss whom it has named; and if it has named nobody yet, whoever misses it.
+#[test]
+fn a_node_that_ends_before_anybody_proved_to_have_reached_it_is_missed_all_the_same() {
+    let suspects = |named: &[ControllerId]| {
+        let mut node = node(1);
+        let peer = linked(&mut node, at(10));
+        let body = RecordBody {
+            reach: Reach::Unproven,
+            edges: named.iter().map(|head| head.short()).collect(),
+            round_trips: named.iter().map(|_| 1).collect(),
+            ..record(OTHER, 2, 1).body.clone()
+        };
+        let item = VerifiedItem::Record(Record::signed(body, &Key(2)));
+        told(&mut node, at(20), peer, PeerEvent::Push(bringing(vec![item])));
+        let reason = Reason::HeartbeatTimeout;
+        told(&mut node, at(30), peer, PeerEvent::Closed { reason, by_remote: false });
+        node.handle(at(1040), Input::Discovery, &mut Vec::new());
+        node.status(&OTHER) == Some(Status::Suspect)
+    };
+    assert!(suspects(&[ME]) && suspects(&[]));
+    assert!(!suspects(&[ControllerId([3; 32])]), "that one sees better");
 }
 
 #[test]
@@ -226,12 +257,12 @@ fn whoever_is_back_up_is_not_kept_waiting_by_old_failures() {
         observer: ControllerId([3; 32]),
     };
     let witness = Witness::signed(body, &Key(3));
-    told(&mut node, at(20), peer, PeerEvent::Push(vec![VerifiedItem::Witness(witness)], Vec::new()));
+    told(&mut node, at(20), peer, PeerEvent::Push(bringing(vec![VerifiedItem::Witness(witness)])));
     assert_eq!(node.status(&OTHER), Some(Status::Down));
     let target = HostPort::Ip(address(2));
     node.book.failed(&target, Duration::ZERO, false, at(30).mono, &mut node.rng);
     assert!(node.book.obstacle(&target, at(31).mono).is_some());
-    told(&mut node, at(40), peer, PeerEvent::Push(vec![VerifiedItem::Record(record(OTHER, 2, 1))], Vec::new()));
+    told(&mut node, at(40), peer, PeerEvent::Push(bringing(vec![VerifiedItem::Record(record(OTHER, 2, 1))])));
     assert_eq!(node.book.obstacle(&target, at(41).mono), None);
 }
 
@@ -241,6 +272,7 @@ fn a_busy_answer_fits_the_frame_of_a_stranger() {
     body.label = Label::from_lossy(&"l".repeat(63));
     body.tags = [("k".repeat(100), "v".repeat(156))].into_iter().collect();
     body.edges = (0..16).map(|edge| ControllerId([edge; 32]).short()).collect();
+    body.round_trips = [9; 16].into_iter().collect();
     let record = Record::signed(body, &Key(2)).shared();
     let hints = vec!["[2001:db8::1]:7100".parse().expect("an address"); 16];
     let hints = super::admission::fitting(&Arc::clone(&record), hints);
@@ -253,7 +285,7 @@ fn a_busy_answer_fits_the_frame_of_a_stranger() {
 fn newcomer(number: u64) -> Verified<Record> {
     let mut id = [7; 32];
     id[..8].copy_from_slice(&number.to_le_bytes());
-    let unreachable = RecordBody { reachable: false, ..record(OTHER, 1, 1).body.clone() };
+    let unreachable = RecordBody { reach: Reach::Unproven, ..record(OTHER, 1, 1).body.clone() };
     Record::signed(RecordBody { id: ControllerId(id), ..unreachable }, &Key(7))
 }
 
@@ -270,11 +302,15 @@ fn what_passing_strangers_leave_behind_is_bounded() {
             dialled: address(1),
         };
         told(&mut node, now, peer, hello);
-        let digest = node.digest();
+        let digest = node.digest().half();
         let statement = crate::protocol::message::Statement { digest, ages: List::new() };
-        told(&mut node, now, peer, PeerEvent::Statement(statement, now.mono));
-        let want = (0..64).map(|number| newcomer(number).body.id.short()).collect();
-        told(&mut node, now, peer, PeerEvent::Push(Vec::new(), want));
+        told(&mut node, now, peer, PeerEvent::Statement(statement, Some(now.mono)));
+        let others = || (0..64).map(|number| newcomer(number).body.id.short());
+        let want = others().map(|node| Want(node, Part::All)).collect();
+        let offer = |node| Announcement { node, version: number as u32, verdict: [1; 4], suspected: true };
+        let announcements = others().map(offer).collect();
+        let roll = Some(Roll { digest, round: 1, step: RollStep::Call });
+        told(&mut node, now, peer, PeerEvent::Push(Tidings { items: Vec::new(), announcements, want, roll }));
         told(&mut node, now, peer, PeerEvent::Closed { reason: Reason::EndOfStream, by_remote: true });
         for (what, held, bound) in node.sizes() {
             assert!(held <= bound, "{what}: {held} are held, {bound} at most may be");
@@ -293,7 +329,7 @@ fn versions_end_without_a_panic() {
     let mut node = Node::new(settings(1), Box::new(Key(1)), &memory, 1, NOW);
     let peer = linked(&mut node, at(10));
     let last = VerifiedItem::Record(record(ME, u64::MAX, 77));
-    told(&mut node, at(20), peer, PeerEvent::Push(vec![last], Vec::new()));
+    told(&mut node, at(20), peer, PeerEvent::Push(bringing(vec![last])));
     node.handle(at(21), Input::Discovery, &mut Vec::new());
     node.handle(at(22), Input::Leave, &mut Vec::new());
 }

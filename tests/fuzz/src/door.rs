@@ -84,7 +84,7 @@ impl Heard {
             }
             _ => {}
         }
-        let news = News { items: [item].into_iter().collect(), want: [].into_iter().collect() };
+        let news = News { items: [item].into_iter().collect(), ..News::default() };
         let mut frame = encode_frame(&TailMessage::Push(news)).split_off(HEADER);
         for _ in 0..bytes.below(4) {
             let at = usize::from(u16::from_le_bytes(bytes.array())) % frame.len();

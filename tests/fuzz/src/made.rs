@@ -3,14 +3,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kithd::protocol::hash::Hash;
+use kithd::protocol::hash::{HalfHash, Hash};
 use kithd::protocol::identity::{ControllerId, Label, ShortId};
-use kithd::protocol::message::{BucketHash, EntryHash, HeadMessage, News, Purpose, Statement, TailMessage};
+use kithd::protocol::message::{
+    Announcement, BucketHash, EntryHash, HeadMessage, News, Part, Purpose, Roll, RollStep, Statement, TailMessage, Want,
+};
 use kithd::protocol::reason::Reason;
 use kithd::protocol::record::{
-    Forget, ForgetBody, Item, NetworkId, Record, RecordBody, RecordState, Signature, Stage, Verified, VerifiedItem,
-    Witness, WitnessBody,
+    Forget, ForgetBody, Item, NetworkId, Reach, Record, RecordBody, RecordState, Signature, Stage, Verified,
+    VerifiedItem, Witness, WitnessBody,
 };
+use kithd::protocol::testimony::{Counts, Holders, MAX_TESTIMONIES, Mode, Nonce, Returns, Testimony};
 
 use super::bytes::Bytes;
 
@@ -133,10 +136,11 @@ impl Maker {
             issued,
             incarnation: u64::from(kind & 8),
             state: if kind & 0xe0 == 0xe0 { RecordState::Left } else { RecordState::Up },
-            reachable: kind & 4 == 0,
+            reach: [Reach::Proven, Reach::Unproven, Reach::Proven, Reach::Never][usize::from(kind / 4 % 4)],
             address: address(bytes),
             label: Label::from_lossy(&format!("n{}", of.0[0])),
             tags: tag.into_iter().collect(),
+            round_trips: edges.iter().map(|_| bytes.byte()).collect(),
             edges: edges.into_iter().collect(),
         };
         let record = Arc::new(Record { body, signature: signature(bytes) });
@@ -170,15 +174,69 @@ impl Maker {
 
     fn news(&mut self, bytes: &mut Bytes<'_>) -> News {
         let items = self.items(bytes).into_iter().collect();
-        News { items, want: (0..bytes.below(8)).map(|_| any_id(bytes).short()).collect() }
+        let announcements = (0..bytes.below(8)).map(|_| self.announcement(bytes)).collect();
+        let part = |bytes: &mut Bytes<'_>| bytes.pick(&[Part::All, Part::Verdict, Part::Suspicion]);
+        let want = (0..bytes.below(8)).map(|_| Want(any_id(bytes).short(), part(bytes))).collect();
+        News { items, announcements, want, roll: bytes.chance(4).then(|| self.roll(bytes)) }
+    }
+
+    /// Mostly of a record that was made: of its version, or one about it.
+    fn announcement(&self, bytes: &mut Bytes<'_>) -> Announcement {
+        let known = self.records.len().min(255);
+        let (node, version) = match self.records.get(bytes.below(known + 1)) {
+            Some(record) => (record.body.id.short(), record.body.version as u32),
+            None => (any_id(bytes).short(), bytes.number() as u32),
+        };
+        let kind = bytes.byte();
+        let version = version.wrapping_add(u32::from(kind % 4)).wrapping_sub(u32::from(kind / 4 % 2));
+        let verdict = if kind & 32 == 0 { [0; 4] } else { bytes.array() };
+        Announcement { node, version, verdict, suspected: kind & 16 != 0 }
+    }
+
+    fn roll(&self, bytes: &mut Bytes<'_>) -> Roll {
+        let all =
+            |bytes: &mut Bytes<'_>| RollStep::All { age_ms: bytes.number() as u32, held_ms: u32::from(bytes.byte()) };
+        let step = match bytes.below(3) {
+            0 => RollStep::Call,
+            1 => RollStep::Present,
+            _ => all(bytes),
+        };
+        let round = if bytes.chance(4) { bytes.number() as u32 } else { u32::from(bytes.byte() % 4) };
+        Roll { digest: self.digest(bytes), round, step }
+    }
+
+    /// Mostly the last that was made known.
+    fn digest(&self, bytes: &mut Bytes<'_>) -> HalfHash {
+        match self.digests.as_slice() {
+            [.., last] if !bytes.chance(4) => last.half(),
+            _ => HalfHash(bytes.array()),
+        }
     }
 
     pub fn statement(&mut self, bytes: &mut Bytes<'_>) -> Statement {
-        let digest = match self.digests.as_slice() {
-            [.., last] if !bytes.chance(4) => *last,
-            _ => Hash(bytes.array()),
-        };
-        Statement { digest, ages: (0..bytes.below(20)).map(|_| bytes.byte()).collect() }
+        Statement { digest: self.digest(bytes), ages: (0..bytes.below(20)).map(|_| bytes.byte()).collect() }
+    }
+
+    fn returns(&mut self, bytes: &mut Bytes<'_>) -> Returns {
+        match bytes.below(4) {
+            0 => Returns::Counted,
+            1 => Returns::Refused,
+            2 => {
+                let holders = |bytes: &mut Bytes<'_>| Holders(Hash([bytes.byte(); 32]), bytes.number() as u32);
+                let digests = (0..bytes.below(5)).map(|_| holders(bytes)).collect();
+                let silent = (0..bytes.below(17)).map(|_| any_id(bytes).short()).collect();
+                let counts = Counts { digests, others: bytes.number() as u32, silent };
+                Returns::Counts { counts, last: bytes.chance(2) }
+            }
+            _ => {
+                let said = |bytes: &mut Bytes<'_>| {
+                    let digest = Hash([bytes.byte() % 4; 32]);
+                    Testimony { id: any_id(bytes), digest, live: bytes.number() as u32, signature: signature(bytes) }
+                };
+                let testimonies = (0..bytes.below(MAX_TESTIMONIES + 1)).map(|_| said(bytes)).collect();
+                Returns::Testimonies { testimonies, last: bytes.chance(2) }
+            }
+        }
     }
 
     pub fn tail_message(&mut self, bytes: &mut Bytes<'_>) -> TailMessage {
@@ -191,22 +249,27 @@ impl Maker {
             },
             2 => TailMessage::Repurpose(purpose(bytes)),
             3 | 4 => {
-                let echo = (!bytes.chance(3)).then(|| u64::from(bytes.byte() % 8));
-                let seq = if bytes.chance(16) { bytes.number() } else { u64::from(bytes.byte() % 8) };
+                let echo = (!bytes.chance(3)).then(|| u32::from(bytes.byte() % 8));
+                let seq = if bytes.chance(16) { bytes.number() as u32 } else { u32::from(bytes.byte() % 8) };
                 TailMessage::Heartbeat { seq, statement: self.statement(bytes), echo }
             }
             5 | 6 => TailMessage::Watch,
             7..=9 => TailMessage::Push(self.news(bytes)),
             10 => {
                 let buckets = (0..bytes.byte()).map(|_| BucketHash(bytes.byte(), bytes.array())).collect();
-                TailMessage::Sync { buckets }
+                TailMessage::Sync { first: if bytes.chance(2) { 0 } else { bytes.byte() }, buckets }
+            }
+            _ if bytes.chance(4) => TailMessage::Eager(bytes.chance(2)),
+            _ if bytes.chance(2) => {
+                let mode = bytes.pick(&[Mode::Count, Mode::Prove]);
+                TailMessage::Census { nonce: nonce(bytes), mode, remaining_ms: bytes.number() as u32 }
             }
             _ => TailMessage::Goodbye(reason(bytes)),
         }
     }
 
     /// `seq`: of the heartbeat that an honest head would answer.
-    pub fn head_message(&mut self, seq: u64, bytes: &mut Bytes<'_>) -> HeadMessage {
+    pub fn head_message(&mut self, seq: u32, bytes: &mut Bytes<'_>) -> HeadMessage {
         match bytes.below(12) {
             0 | 1 => HeadMessage::Welcome {
                 record: self.introduction(bytes),
@@ -217,7 +280,7 @@ impl Maker {
                 hints: (0..bytes.below(17)).map(|_| address(bytes)).collect(),
             },
             3..=5 => {
-                let seq = if bytes.chance(8) { bytes.number() } else { seq };
+                let seq = if bytes.chance(8) { bytes.number() as u32 } else { seq };
                 HeadMessage::Heartbeat { seq, statement: self.statement(bytes) }
             }
             6 | 7 => HeadMessage::News(self.news(bytes)),
@@ -225,11 +288,18 @@ impl Maker {
             10 => {
                 let buckets = (0..bytes.byte()).map(|_| bytes.byte()).collect();
                 let entries = (0..bytes.byte()).map(|_| EntryHash(any_id(bytes).short(), bytes.array()));
-                HeadMessage::Differences { buckets, entries: entries.collect() }
+                let entries = entries.collect();
+                HeadMessage::Differences { last: if bytes.chance(2) { 255 } else { bytes.byte() }, buckets, entries }
             }
+            _ if bytes.chance(2) => HeadMessage::Census { nonce: nonce(bytes), returns: self.returns(bytes) },
             _ => HeadMessage::Goodbye(reason(bytes)),
         }
     }
+}
+
+/// One of few, so that questions and answers meet.
+pub fn nonce(bytes: &mut Bytes<'_>) -> Nonce {
+    Nonce([bytes.byte() % 8; 16])
 }
 
 /// One of four: whoever signs may sign the same words in more than one way.

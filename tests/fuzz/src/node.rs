@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kithd::protocol::address::HostPort;
@@ -20,10 +21,11 @@ use kithd::protocol::peer_state::{self, Command, Peer, PeerState, PeerTimes};
 use kithd::protocol::prefix::Prefix;
 use kithd::protocol::reason::Reason;
 use kithd::protocol::record::{Signature, Signer, Verified};
+use kithd::protocol::testimony::Mode;
 use kithd::protocol::time::{Now, Time};
 
 use super::bytes::Bytes;
-use super::made::{Maker, NETWORK, WALL_MS, address, any_id, id, reason, vouched};
+use super::made::{Maker, NETWORK, WALL_MS, address, any_id, id, nonce, reason, vouched};
 
 /// A node that wants something after so many turns at one moment never rests.
 const MOST_TURNS: usize = 2_000;
@@ -106,7 +108,7 @@ struct End {
     peer: Peer,
     answers: Answers,
     /// The last heartbeat that was sent.
-    beat: u64,
+    beat: u32,
     /// Who has proved its key.
     remote: Option<ControllerId>,
     open: bool,
@@ -220,6 +222,7 @@ impl Trial {
             12 => Input::Keys((bytes.byte() % 3..3).map(key).collect()),
             13 => return self.access(bytes),
             14 => Input::CloseAll(Reason::Local),
+            _ if bytes.chance(2) => Input::Census(nonce(bytes), bytes.pick(&[Mode::Count, Mode::Prove]), 0),
             _ => Input::Leave,
         };
         self.inbox.push_back(input);
@@ -306,7 +309,7 @@ impl Trial {
                 let address = self.ends.get(&peer).expect("an edge has a connection").address;
                 assert_eq!(self.node.may_come_in(self.now, id, address), Ok(()), "an edge with whom is kept out");
             }
-            Action::Notify(_) | Action::Connected(..) | Action::Fatal(_) => {}
+            Action::Notify(_) | Action::Connected(..) | Action::Counted(..) | Action::Fatal(_) => {}
         }
     }
 
@@ -333,8 +336,11 @@ impl Trial {
                 peer_state::Action::Open => end.open = true,
                 peer_state::Action::Report(event) => {
                     is_over |= matches!(event, peer_state::PeerEvent::Closed { .. });
-                    let event =
-                        event.check::<_, _, Reason>(|record| Ok(Verified::vouch(record)), |item| Ok(vouched(item)));
+                    let event = event.check::<_, _, _, Reason>(
+                        |record| Ok(Verified::vouch(record)),
+                        |item| Ok(vouched(item)),
+                        |_, said| Ok(Verified::vouch(Arc::new(said))),
+                    );
                     self.inbox.extend(event.into_iter().map(|event| Input::Peer(id, event)));
                 }
                 peer_state::Action::Dial(_) | peer_state::Action::Secure { .. } | peer_state::Action::Shut => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kithd::protocol::heartbeat::Side;
 use kithd::protocol::key_mark::KeyMark;
-use kithd::protocol::open_requests::MAX_WATCHES;
+use kithd::protocol::open_requests::{MAX_WATCHES, WATCHES_BORNE};
 use kithd::protocol::peer_state::{Action, Command, Greeting, Input, Peer, PeerEvent, PeerState, PeerTimes};
 use kithd::protocol::time::Time;
 
@@ -50,7 +50,7 @@ struct Trial {
     maker: Maker,
     now: Time,
     /// The last heartbeat that was sent.
-    beat: u64,
+    beat: u32,
     /// Handed up and not yet answered.
     watches: u32,
     /// Somebody has proved a key.
@@ -143,9 +143,11 @@ impl Trial {
             Action::Answer(kithd::protocol::message::HeadMessage::News(_)) => {
                 self.watches = self.watches.saturating_sub(1);
             }
+            // A heartbeat arms two, whatever there was.
+            Action::Report(PeerEvent::Statement(..)) if self.side == Side::Head => self.watches = MAX_WATCHES,
             Action::Report(PeerEvent::Watch) => {
                 self.watches += 1;
-                assert!(self.watches <= MAX_WATCHES, "a head holds {} watches", self.watches);
+                assert!(self.watches <= WATCHES_BORNE, "a head bears {} watches", self.watches);
             }
             _ => {}
         }

@@ -47,7 +47,7 @@ fn addresses_made_up_by_others_are_dialled_ten_a_second_and_no_more() {
     let peer = linked(&mut node, at(10));
     for number in 3..=255 {
         let made_up = SocketAddr::from(([192, 0, 2, number], 80));
-        told(&mut node, at(20), peer, PeerEvent::Push(vec![member(number, made_up)], Vec::new()));
+        told(&mut node, at(20), peer, PeerEvent::Push(bringing(vec![member(number, made_up)])));
     }
     let made = dialled(&mut node, 1000, 20).into_iter().filter(|to| to.port() == 80).count();
     assert!(made > 100, "only {made} dials: nothing was tried");
@@ -61,7 +61,7 @@ fn nobody_makes_a_node_dial_what_is_no_nodes_address() {
     let unfit = ["127.0.0.1:22", "169.254.169.254:80", "[fe80::1%2]:7100", "[::1]:22"];
     for (number, address) in unfit.iter().enumerate() {
         let item = member(10 + number as u8, address.parse().unwrap());
-        told(&mut node, at(20), peer, PeerEvent::Push(vec![item], Vec::new()));
+        told(&mut node, at(20), peer, PeerEvent::Push(bringing(vec![item])));
     }
     for address in dialled(&mut node, 1000, 10) {
         assert!(!unfit.contains(&address.to_string().as_str()), "{address}");
@@ -73,14 +73,15 @@ fn a_tail_is_dialled_back_freely_only_where_it_comes_from() {
     let mut node = node(1);
     node.dial_rate.take(crate::protocol::bucket::Rate { per_second: 0, burst: 0 }, at(10).mono);
     let hello = |node: &mut Node, number: u8, from: SocketAddr| {
-        let body = RecordBody { reachable: false, ..record(ControllerId([number; 32]), 1, 1).body.clone() };
+        let body = RecordBody { reach: Reach::Unproven, ..record(ControllerId([number; 32]), 1, 1).body.clone() };
         let peer = node.accepted(at(10), from, &mut Vec::new()).unwrap();
         let (record, purpose, dialled) = (Record::signed(body, &Key(number)), Purpose::Overlay, address(200));
         told(node, at(10), peer, PeerEvent::Hello { record, clock_ms: at(10).wall_ms, purpose, dialled });
     };
     hello(&mut node, 5, SocketAddr::from(([10, 0, 0, 5], 40_000)));
     hello(&mut node, 6, SocketAddr::from(([203, 0, 113, 6], 40_000)));
-    assert_eq!(node.dial_backs, [ControllerId([5; 32])]);
+    let waiting: Vec<_> = node.dial_backs.iter().map(|(_, id)| *id).collect();
+    assert_eq!(waiting, [ControllerId([5; 32])]);
     assert_eq!(node.dropped()[&Reason::TooFast], 1);
 }
 

@@ -193,7 +193,9 @@ fn the_second_dials_of_a_node_are_spread_and_few_at_once() {
                 PeerEvent::Welcome { record: record(id, 1, 1), clock_ms: at(ms).wall_ms },
             );
             assert!(
-                actions.iter().any(|action| matches!(action, Action::Command(_, Command::Issue(TailMessage::Watch))))
+                actions
+                    .iter()
+                    .any(|action| matches!(action, Action::Command(_, Command::Issue(TailMessage::Sync { .. }))))
             );
             told(&mut node, at(ms), old, PeerEvent::Closed { reason: Reason::Replaced, by_remote: true });
             done += 1;

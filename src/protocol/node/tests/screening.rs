@@ -12,7 +12,7 @@ fn issued(version: u64, issued: u32) -> VerifiedItem {
 }
 
 fn push(node: &mut Node, now: Now, peer: PeerId, item: VerifiedItem) -> Actions {
-    told(node, now, peer, PeerEvent::Push(vec![item], Vec::new()))
+    told(node, now, peer, PeerEvent::Push(bringing(vec![item])))
 }
 
 fn dropped(node: &Node, reason: Reason) -> u64 {

@@ -1,5 +1,8 @@
 //! Whole networks in virtual time. Each test runs for several seeds; `SEED=7 cargo test --test simulation NAME` replays one.
 
+mod measured;
+mod troubles;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::Range;

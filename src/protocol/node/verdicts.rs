@@ -1,0 +1,96 @@
+//! When an accusation was first heard, and verdicts that come before it.
+//!
+//! ```text
+//!   stage 1 ──▶ called ── refute window ──▶ stage 2, also by those who heard the call later and found nobody
+//!   stage 2 without a call ──▶ taken as one ── three quarters of a window, and no refutation ──▶ counts
+//! ```
+//!
+//! Whoever was split from a node has rightly called it down, and brings that verdict along when the split heals. The node
+//! would be down for everybody until its refutation has gone round. So a verdict against a node that is up here, and that
+//! nobody here has accused, is passed on as an accusation first; the node speaks up, and the verdict is void before it
+//! counts. What was dead all the time is called down that much later than it could have been.
+
+use super::{Actions, Node};
+use crate::protocol::hash::Hash;
+use crate::protocol::identity::{ControllerId, PeerId, ShortId};
+use crate::protocol::record::{Stage, Verified, VerifiedItem, Witness};
+use crate::protocol::time::{Now, Time};
+
+/// The first call against a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Called {
+    record: Hash,
+    at: Time,
+}
+
+impl Node {
+    /// Somebody accuses this node's present record; of several calls the first counts.
+    pub(super) fn note_call(&mut self, now: Time, id: &ControllerId) {
+        let Some(record) = self.view.get(id).map(|entry| entry.hash()) else { return };
+        let short = id.short();
+        if self.called.get(&short).is_none_or(|called| called.record != record) {
+            self.called.insert(short, Called { record, at: now });
+        }
+    }
+
+    /// What was called is settled one way or the other.
+    pub(super) fn drop_call(&mut self, id: &ControllerId) {
+        self.called.remove(&id.short());
+    }
+
+    /// Since when this record is accused.
+    pub(super) fn called_since(&self, id: &ControllerId, record: Hash) -> Option<Time> {
+        self.called.get(&id.short()).filter(|called| called.record == record).map(|called| called.at)
+    }
+
+    /// True for a verdict that is to be taken as an accusation for now.
+    pub(super) fn is_early(&self, now: Time, from: Option<PeerId>, witness: &Verified<Witness>) -> bool {
+        let short = witness.body.subject;
+        if from.is_none() || witness.body.stage != Stage::Down || self.fresh.contains(&short) {
+            return false;
+        }
+        let entry = self.view.find(&short).filter(|entry| entry.is_up() && entry.hash().short() == witness.body.record);
+        entry.is_some_and(|entry| {
+            let id = entry.record().body.id;
+            id != self.me && self.counts_from(&id, entry.hash()).is_none_or(|from| now < from)
+        })
+    }
+
+    /// It was taken so: when its time has come it counts.
+    pub(super) fn await_verdict(&mut self, id: &ControllerId) {
+        let Some(record) = self.view.get(id).map(|entry| entry.hash()) else { return };
+        if let Some(due) = self.counts_from(id, record) {
+            self.verdicts.push_back((due, id.short()));
+        }
+    }
+
+    /// Verdicts whose time has come count now.
+    pub(super) fn count_verdicts(&mut self, now: Now, actions: &mut Actions) {
+        while let Some((_, short)) = self.verdicts.front().copied().filter(|(due, _)| *due <= now.mono) {
+            self.verdicts.pop_front();
+            let Some(entry) = self.view.find(&short).filter(|entry| entry.is_up()) else { continue };
+            let id = entry.record().body.id;
+            if self.counts_from(&id, entry.hash()).is_none_or(|from| now.mono < from) {
+                continue;
+            }
+            let ripe: Vec<_> = entry.suspicions().filter(|held| held.body.stage == Stage::Down).cloned().collect();
+            for witness in ripe {
+                self.merge(now, None, VerifiedItem::Witness(witness), actions);
+            }
+        }
+    }
+
+    /// When the next does.
+    pub(super) fn verdicts_due(&self) -> Option<Time> {
+        self.verdicts.front().map(|(due, _)| *due)
+    }
+
+    fn counts_from(&self, id: &ControllerId, record: Hash) -> Option<Time> {
+        Some(self.called_since(id, record)? + self.settings.refute_window * 3 / 4)
+    }
+
+    /// A node was not known before: what comes with it is no surprise.
+    pub(super) fn note_fresh(&mut self, short: ShortId) {
+        self.fresh.insert(short);
+    }
+}
