@@ -20,6 +20,7 @@ mod monitor_idle;
 mod monitor_status;
 mod network_discovery;
 pub mod node;
+mod own_address;
 mod registry;
 mod reload;
 mod resolver;

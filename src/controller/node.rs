@@ -1,6 +1,6 @@
 //! A running node: what a program holds, and all that the daemon uses.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::access::{self, AccessError};
 use super::desk::NodeDesk;
 use super::monitor_status::{self, About, MonitorStatus};
+use super::own_address::advertised;
 use super::registry::{Call, End, IdleCall, Lines, Registry, StatusCall};
 use super::reload::{self, Reloaded};
 use super::start_error::StartError;
@@ -426,23 +427,6 @@ fn about(config: &Config, listen: Vec<SocketAddr>) -> Result<About, StartError> 
         listen,
         budget: config.limits.queued_total() as u64,
     })
-}
-
-/// What others can dial for a listening address. For an unspecified one it is the address of the interface that the default
-/// route takes: a datagram socket is joined to an address kept for documentation (RFC 5737, RFC 3849), which sends nothing
-/// and makes the system choose.
-fn advertised(listening: SocketAddr) -> Option<SocketAddr> {
-    if !listening.ip().is_unspecified() {
-        return Some(listening);
-    }
-    let (any, far) = match listening {
-        SocketAddr::V4(_) => ("0.0.0.0:0", "192.0.2.1:9"),
-        SocketAddr::V6(_) => ("[::]:0", "[2001:db8::1]:9"),
-    };
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect(far).ok()?;
-    let ip = socket.local_addr().ok()?.ip();
-    (!ip.is_unspecified()).then(|| SocketAddr::new(ip, listening.port()))
 }
 
 fn times(config: &Config) -> PeerTimes {
