@@ -26,6 +26,7 @@ use crate::peer::Budget;
 use crate::peer::main_loop::{Checked, Surroundings};
 use crate::protocol::address::HostPort;
 use crate::protocol::bucket::Rate;
+use crate::protocol::chronicle;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::node::{Input, Node as Thinking, Notice, Outcome, Settings};
 use crate::protocol::peer_state::PeerTimes;
@@ -472,5 +473,6 @@ fn settings(config: &Config, advertise: SocketAddr) -> Settings {
         max_addresses: limits.max_addresses,
         max_addresses_per_source: limits.max_addresses_per_source,
         max_bans: limits.max_bans,
+        max_events: chronicle::MAX_EVENTS,
     }
 }

@@ -68,6 +68,11 @@ impl Entry {
         self.said.iter().flat_map(|said| &said.suspicions)
     }
 
+    /// The decision by which it was dropped, if there is one.
+    pub fn forget(&self) -> Option<&Verified<Forget>> {
+        self.said.as_ref().and_then(|said| said.forgotten.as_ref())
+    }
+
     /// True if somebody misses it.
     pub fn is_suspected(&self) -> bool {
         self.said.as_ref().is_some_and(|said| !said.suspicions.is_empty())

@@ -17,6 +17,7 @@ pub mod admission_rate;
 pub mod bans;
 pub mod bucket;
 pub mod census_report;
+pub mod chronicle;
 pub mod codec;
 pub mod conduct;
 pub mod digest;

@@ -362,5 +362,7 @@ fn settings(number: usize, connect: Vec<HostPort>, interval: Duration) -> Settin
         max_addresses: 4096,
         max_addresses_per_source: 256,
         max_bans: 1024,
+        // Each pair of nodes would have one.
+        max_events: 0,
     }
 }

@@ -16,6 +16,7 @@ use super::link::Link;
 use super::{Action, Actions, Node, naming};
 use crate::protocol::address::HostPort;
 use crate::protocol::bans::{Ban, Bans, Full, Target};
+use crate::protocol::chronicle::{Cause, What};
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::peer_state::Command;
 use crate::protocol::prefix::Prefix;
@@ -69,6 +70,7 @@ impl Node {
         }
         self.bans.insert(ban, now).map_err(NotBanned::Full)?;
         if let Target::Node(id) = target {
+            self.note(now, id, What::Banned, Some(Cause::User), &[]);
             // Nobody will look whether it lives: it is not to be accused of what nobody has seen.
             self.detector.drop_case(&id);
         }
@@ -84,6 +86,9 @@ impl Node {
     pub fn unban(&mut self, now: Now, target: &Target) -> Option<Ban> {
         let ban = self.bans.remove(target)?;
         self.rings.doubt();
+        if let Target::Node(id) = target {
+            self.note(now, *id, What::Unbanned, Some(Cause::User), &[]);
+        }
         self.stir(now);
         Some(ban)
     }

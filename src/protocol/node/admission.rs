@@ -50,6 +50,7 @@ impl Node {
     ) {
         let id = record.body.id;
         if let Err(reason) = self.is_welcome(now, peer, id, clock_ms) {
+            self.note_refused(now, id, reason);
             return actions.push(Action::Command(peer, Command::Answer(HeadMessage::Goodbye(reason))));
         }
         self.introduced(now, peer, &record, purpose, actions);
@@ -153,6 +154,7 @@ impl Node {
             self.conduct.breach(id, now.mono);
         }
         self.not_renewed(now, &link);
+        self.note_closed(now, &link, reason);
         self.note_at_address(now, &link, reason, by_remote);
         if let Some(id) = link.node.filter(|_| link.is_edge() && reason.is_break()) {
             self.lose(now, id);
@@ -355,6 +357,7 @@ impl Node {
         if self.reach == Reach::Unproven {
             self.reach_due.get_or_insert(now.mono + REACH_PATIENCE);
         }
+        self.note_edge(now, peer, id);
         actions.push(Action::Notify(Notice::EdgeUp(peer, id)));
         self.heads_changed(now);
         self.stir(now);

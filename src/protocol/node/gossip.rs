@@ -69,7 +69,8 @@ impl Node {
         if !self.passes(now, from, &item, actions) {
             return;
         }
-        let before = self.view.resolve(&short).and_then(|id| self.status(&id));
+        let earlier = self.view.resolve(&short).map(|id| self.seen(&id)).unwrap_or_default();
+        let before = earlier.status;
         let early = matches!(&item, VerifiedItem::Witness(witness) if self.is_early(now.mono, from, witness));
         let part = if early { Part::Suspicion } else { part };
         if early && let Some(id) = self.view.resolve(&short) {
@@ -88,6 +89,7 @@ impl Node {
                     self.wants.came(&short, part, entry.record().body.version as u32);
                 }
                 self.feed.changed(short, part, from, now.mono);
+                self.note_change(now, id, &earlier);
                 self.entry_changed(now, id, before, part, actions);
                 if early {
                     self.await_verdict(&id);

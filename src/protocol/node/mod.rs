@@ -18,6 +18,7 @@
 //!   verdicts    accusations, and verdicts that come before them        Push, News
 //!   naming      which node a user means
 //!   tagging     what its user says about this node
+//!   lives       what happened to whom, for whoever asks why
 //!   reporting   copies for the user
 //! ```
 //!
@@ -36,6 +37,7 @@ mod gossip;
 mod heal;
 mod idle;
 mod link;
+mod lives;
 mod naming;
 mod places;
 mod reporting;
@@ -56,6 +58,7 @@ use super::address_book::AddressBook;
 use super::admission_rate::AdmissionRate;
 use super::bans::Bans;
 use super::bucket::Bucket;
+use super::chronicle::{Chronicle, What};
 use super::conduct::Conduct;
 use super::discovery::agreement::{Agreement, Claim};
 use super::discovery::census::Censuses;
@@ -74,6 +77,7 @@ use super::open_requests::MAX_WATCHES;
 use super::peer_state::{Command, PeerEvent};
 use super::reason::Reason;
 use super::record::{Forget, ForgetBody, RENEWAL, Reach, Record, RecordState, Signer, Verified, VerifiedItem};
+use super::report::Status;
 use super::rng::Rng;
 use super::time::{Now, Time};
 use super::view::View;
@@ -145,6 +149,7 @@ pub struct Node {
     refused: BTreeMap<Reason, u64>,
     dropped: BTreeMap<Reason, u64>,
     conduct: Conduct,
+    chronicle: Chronicle,
     equivocators: BTreeSet<ControllerId>,
     expiry_due: Option<Time>,
     renewal_due: Time,
@@ -228,6 +233,7 @@ impl Node {
             refused: BTreeMap::new(),
             dropped: BTreeMap::new(),
             conduct: Conduct::default(),
+            chronicle: Chronicle::new(settings.max_events),
             equivocators: BTreeSet::new(),
             expiry_due: None,
             renewal_due: now.mono + RENEWAL,
@@ -238,6 +244,7 @@ impl Node {
         };
         node.restore_bans(now, &memory.bans);
         node.view.merge(VerifiedItem::Record(record));
+        node.note(now, me, What::Status(Status::Up), None, &[]);
         node.publisher.published(now.mono);
         node.agreement.observe(&node.view, now.mono);
         node
@@ -443,6 +450,7 @@ impl Node {
         let may_look = |id: &ControllerId| *id != self.me && !self.is_kept_out(now, *id);
         let Some(id) = id.filter(|id| may_look(id) && self.state == RecordState::Up) else { return };
         if self.view.get(&id).is_some_and(|entry| entry.is_up()) && self.detector.silent(id, patience, now.mono) {
+            self.note(now, id, What::Missed, None, &[]);
             self.stir(now);
         }
     }

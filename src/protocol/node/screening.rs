@@ -69,6 +69,7 @@ impl Node {
         for id in self.view.expire(now.wall_hours()) {
             self.detector.drop_case(&id);
             self.equivocators.remove(&id);
+            self.note_dropped(now, id);
         }
     }
 

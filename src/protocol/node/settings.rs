@@ -72,6 +72,8 @@ pub struct Settings {
     pub max_addresses_per_source: usize,
     /// Bound on bans.
     pub max_bans: usize,
+    /// Bound on events remembered for whoever asks why; 0 remembers nothing.
+    pub max_events: usize,
 }
 
 /// Addresses remembered over a restart, at most 450 bytes each: whoever finds none of so many alive is alone for other

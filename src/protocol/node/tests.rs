@@ -1,6 +1,7 @@
 //! What one node answers to one input.
 
 mod dialling;
+mod lives;
 mod places;
 mod rotation;
 mod screening;
@@ -62,6 +63,7 @@ fn settings(number: u8) -> Settings {
         max_addresses: 64,
         max_addresses_per_source: 64,
         max_bans: 4,
+        max_events: 64,
     }
 }
 

@@ -73,6 +73,7 @@ pub fn settings() -> Settings {
         max_addresses: 8,
         max_addresses_per_source: 4,
         max_bans: 3,
+        max_events: 24,
     }
 }
 
