@@ -27,7 +27,7 @@ const VERBS: [&[&str]; 13] = [
     &["tag", "role=db"],
 ];
 
-const NETWORK: &str = r#"{"schema":1,"id":"aa","digest":"3f9a0c1200","agreement":{"agreeing":2,"live":2,"unanimous":true,"radius":1,"age_seconds":1.40,"since":"2026-11-21T09:23:05.042Z"},"nodes":[{"id":"aa","label":"alpha","address":"127.0.0.1:7100","tags":{},"status":"up","version":1,"reachable":true,"edges_out":1,"edges_in":0,"witnesses":[]},{"id":"bb","label":"beta","address":"127.0.0.1:7101","tags":{},"status":"up","version":1,"reachable":true,"edges_out":0,"edges_in":1,"witnesses":[],"news":0}],"edges":[{"tail":"aa","head":"bb"}]}"#;
+const NETWORK: &str = r#"{"schema":1,"id":"aa","digest":"3f9a0c1200","agreement":{"agreeing":2,"live":2,"unanimous":true,"radius":1,"age_seconds":1.40,"since":"2026-11-21T09:23:05.042Z","held_seconds":192.4},"nodes":[{"id":"aa","label":"alpha","address":"127.0.0.1:7100","tags":{},"status":"up","version":1,"reachable":true,"edges_out":1,"edges_in":0,"witnesses":[]},{"id":"bb","label":"beta","address":"127.0.0.1:7101","tags":{},"status":"up","version":1,"reachable":true,"edges_out":0,"edges_in":1,"witnesses":[],"news":0}],"edges":[{"tail":"aa","head":"bb"}]}"#;
 
 fn kithd(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kithd"));
@@ -128,17 +128,21 @@ fn help_and_version_are_data() {
 fn a_network_is_drawn_and_judged() {
     let (output, call) = FakeNode::ok(NETWORK).asked(&["network"]);
     let expected = "\
-NODE   ID  STATUS  ADDRESS         OUT  IN  ABOUT
-alpha  aa  up      127.0.0.1:7100    1   0  this node
-beta   bb  up      127.0.0.1:7101    0   1
+NODE   ID  STATUS  SINCE  ADDRESS         VERSION  OUT  IN  ABOUT
+alpha  aa  up          -  127.0.0.1:7100        1    1   0  this node
+beta   bb  up          -  127.0.0.1:7101        1    0   1
 
 alpha → beta
 
-2 of 2 nodes agree on view 3f9a0c12, radius 1, within the last 1.4 s
+2 of 2 nodes agree on view 3f9a0c12, radius 1, for 3m12s (within 1.4 s)
 ";
     assert_eq!(ended(&output), (0, expected, ""));
     assert_eq!(call, r#"{"verb":"network","args":{}}"#);
 
+    let missing = NETWORK.replacen(r#""nodes":"#, r#""expected_missing":["db1"],"nodes":"#, 1);
+    let (output, _) = FakeNode::ok(&missing).asked(&["network"]);
+    let (code, out, err) = ended(&output);
+    assert!(code == 1 && out.ends_with("\nexpected and not here: db1\n") && err.is_empty(), "{out}");
     let down = NETWORK.replacen(r#""up""#, r#""down""#, 1);
     for format in ["table", "json", "dot"] {
         let (output, _) = FakeNode::ok(&down).asked(&["network", "--format", format]);

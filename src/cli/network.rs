@@ -18,7 +18,8 @@ const WITNESSES_NAMED: usize = 3;
 
 /// The verb's arguments.
 pub fn command() -> Command {
-    let about = "Show the network as this node knows it: exit 1 if a known node is down, or not all agree when asked";
+    let about = "Show the network as this node knows it: exit 1 if a known node is down, an expected one is not here, \
+                 or not all agree when asked";
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     let census = flag("census").help("Ask every node which view it holds, and count the answers");
     let prove = flag("prove").help("The same, signed by each node; with --format json others can check it");
@@ -39,7 +40,9 @@ pub fn draw(report: &NetworkReport, colour: bool) -> String {
         ("NODE", Align::Left),
         ("ID", Align::Left),
         ("STATUS", Align::Left),
+        ("SINCE", Align::Right),
         ("ADDRESS", Align::Left),
+        ("VERSION", Align::Right),
         ("OUT", Align::Right),
         ("IN", Align::Right),
         ("ABOUT", Align::Left),
@@ -50,7 +53,9 @@ pub fn draw(report: &NetworkReport, colour: bool) -> String {
             (&node.label).into(),
             short(&node.id).into(),
             Cell::painted(word, hue),
+            node.since_seconds.map_or_else(|| "-".to_owned(), span).into(),
             node.address.to_string().into(),
+            node.version.to_string().into(),
             node.edges_out.to_string().into(),
             node.edges_in.to_string().into(),
             about(node, &report.id, &names).into(),
@@ -58,17 +63,22 @@ pub fn draw(report: &NetworkReport, colour: bool) -> String {
     }
     let agreement = agreement(&report.agreement, &report.digest);
     let counted = report.census.as_ref().map(|census| census::draw(census, |id| names.get(id))).unwrap_or_default();
-    format!("{}\n{}\n{agreement}\n{counted}", table.draw(colour), edges(&report.edges, &names))
+    let missing = match report.expected_missing.join(", ") {
+        none if none.is_empty() => none,
+        missing => format!("expected and not here: {}\n", escaped(&missing)),
+    };
+    format!("{}\n{}\n{agreement}\n{missing}{counted}", table.draw(colour), edges(&report.edges, &names))
 }
 
-/// Who agrees, on what, how widely and how freshly, in a sentence.
+/// Who agrees, on what, how widely, for how long and how freshly, in a sentence.
 pub fn agreement(report: &AgreementReport, digest: &str) -> String {
     format!(
-        "{} of {} nodes agree on view {}, radius {}, within the last {}",
+        "{} of {} nodes agree on view {}, radius {}, for {} (within {})",
         report.agreeing,
         report.live,
         escaped(short(digest)),
         report.radius,
+        span(report.held_seconds),
         span(report.age_seconds)
     )
 }
@@ -84,7 +94,8 @@ fn judge(matches: &ArgMatches) -> Result<ExitCode, Failure> {
     })?;
     let down = report.nodes.iter().any(|node| node.status == Status::Down);
     let divided = report.census.is_some_and(|census| !census.unanimous);
-    Ok(if down || divided { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let sound = !down && !divided && report.expected_missing.is_empty();
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 pub(super) fn status(status: Status) -> (&'static str, Colour) {
@@ -103,9 +114,16 @@ fn about(node: &NodeRow, teller: &str, names: &Names) -> String {
     } else if node.reachable == Some(false) {
         words.push("never reached".to_owned());
     }
-    if !node.witnesses.is_empty() {
-        let named: Vec<&str> = node.witnesses.iter().take(WITNESSES_NAMED).map(|id| names.get(id)).collect();
-        let more = match node.witnesses.len() - named.len() {
+    if node.expected {
+        words.push("expected".to_owned());
+    }
+    let mut accusers: Vec<&String> = node.witnesses.iter().chain(&node.suspected_by).collect();
+    accusers.sort();
+    accusers.dedup();
+    accusers.sort_by_key(|id| names.place(id));
+    if !accusers.is_empty() {
+        let named: Vec<&str> = accusers.iter().take(WITNESSES_NAMED).map(|id| names.get(id)).collect();
+        let more = match accusers.len() - named.len() {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
@@ -183,7 +201,11 @@ pub(super) mod tests {
             reachable: Some(true),
             edges_out: 1,
             edges_in: 0,
-            witnesses: witnesses.iter().copied().map(id).collect(),
+            witnesses: witnesses.iter().copied().filter(|_| status == Status::Down).map(id).collect(),
+            suspected_by: witnesses.iter().copied().filter(|_| status == Status::Suspect).map(id).collect(),
+            since: None,
+            since_seconds: Some(f64::from(port) - 7098.5),
+            expected: false,
         };
         let edge = |tail, head| EdgeRow { tail: id(tail), head: id(head) };
         let mut nodes = vec![
@@ -194,6 +216,8 @@ pub(super) mod tests {
             node("twin", '5', 7104, Status::Up, &[]),
         ];
         nodes[4].reachable = Some(false);
+        nodes[4].since_seconds = None;
+        nodes[2].expected = true;
         nodes[4].tags = [("rack".to_owned(), "a \"b\" \u{202e}\n".to_owned())].into();
         NetworkReport {
             schema: SCHEMA,
@@ -206,9 +230,11 @@ pub(super) mod tests {
                 radius: 1,
                 age_seconds: 1.41,
                 since: "2026-11-21T09:23:05.042Z".to_owned(),
+                held_seconds: 192.4,
             },
             nodes,
             edges: vec![edge('5', '1'), edge('2', '5'), edge('2', '1'), edge('1', '2'), edge('9', '1')],
+            expected_missing: vec!["gamma".to_owned(), "db\u{1b}".to_owned()],
             census: None,
         }
     }
@@ -218,19 +244,20 @@ pub(super) mod tests {
         assert_eq!(
             draw(&report(), false),
             "\
-NODE   ID        STATUS   ADDRESS         OUT  IN  ABOUT
-alpha  11111111  up       127.0.0.1:7100    1   0  this node
-beta   22222222  suspect  127.0.0.1:7101    1   0  missed by alpha
-gamma  33333333  down     127.0.0.1:7102    1   0  missed by alpha, beta, twin (55555555) and 1 more
-twin   44444444  left     127.0.0.1:7103    1   0
-twin   55555555  up       127.0.0.1:7104    1   0  never reached; rack=a \"b\" \\u{202e}\\n
+NODE   ID        STATUS   SINCE  ADDRESS         VERSION  OUT  IN  ABOUT
+alpha  11111111  up       1.5 s  127.0.0.1:7100        3    1   0  this node
+beta   22222222  suspect  2.5 s  127.0.0.1:7101        3    1   0  missed by alpha
+gamma  33333333  down     3.5 s  127.0.0.1:7102        3    1   0  expected; missed by alpha, beta, twin (55555555) and 1 more
+twin   44444444  left     4.5 s  127.0.0.1:7103        3    1   0
+twin   55555555  up           -  127.0.0.1:7104        3    1   0  never reached; rack=a \"b\" \\u{202e}\\n
 
 alpha           → beta
 beta            → alpha, twin (55555555)
 twin (55555555) → alpha
 99999999        → alpha
 
-2 of 3 nodes agree on view 3f9a0c12, radius 1, within the last 1.4 s
+2 of 3 nodes agree on view 3f9a0c12, radius 1, for 3m12s (within 1.4 s)
+expected and not here: gamma, db\\u{1b}
 "
         );
     }
@@ -239,7 +266,7 @@ twin (55555555) → alpha
     fn colour_marks_the_status_and_nothing_else() {
         let plain = draw(&report(), false);
         let bright = draw(&report(), true);
-        assert!(bright.contains("\u{1b}[1;31mdown\u{1b}[0m     127.0.0.1:7102"));
+        assert!(bright.contains("\u{1b}[1;31mdown\u{1b}[0m     3.5 s"));
         let bare = ["\u{1b}[32m", "\u{1b}[33m", "\u{1b}[1;31m", "\u{1b}[2m", "\u{1b}[0m"];
         assert_eq!(bare.iter().fold(bright, |text, code| text.replace(code, "")), plain);
     }

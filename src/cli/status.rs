@@ -250,6 +250,7 @@ mod tests {
                     radius: 2,
                     age_seconds: 1.4,
                     since: "2026-11-21T09:23:05.042Z".to_owned(),
+                    held_seconds: 192.4,
                 },
             },
             heartbeat: HeartbeatCounts {
@@ -274,7 +275,7 @@ mod tests {
 node       alpha (1c9f02ab), kithd 0.1.0, running for 3m12s
 address    127.0.0.1:7100, listening on 127.0.0.1:7100
 network    kith: 4 nodes (3 up, 1 down), 4 edges
-agreement  3 of 3 nodes agree on view 3f9a0c12, radius 2, within the last 1.4 s
+agreement  3 of 3 nodes agree on view 3f9a0c12, radius 2, for 3m12s (within 1.4 s)
 peers      1 outgoing, 2 incoming, 0 handshaking, 5 addresses known
 
 heartbeat  190 sent, 380 answered, 1 timed out; round trip 0.21 ms, p99 12.3 ms

@@ -30,6 +30,9 @@ pub struct AgreementReport {
     pub age_seconds: f64,
     /// Since when this node has held this digest.
     pub since: String,
+    /// The same as a span.
+    #[serde(default)]
+    pub held_seconds: f64,
 }
 
 /// This node's report: `kithd status`.
@@ -266,6 +269,9 @@ pub struct NetworkReport {
     pub nodes: Vec<NodeRow>,
     /// Edges between nodes that are up.
     pub edges: Vec<EdgeRow>,
+    /// Nodes that should be there and are not, as they are expected: by label or id.
+    #[serde(default)]
+    pub expected_missing: Vec<String>,
     /// Who answered, if the network was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub census: Option<CensusReport>,
@@ -294,6 +300,18 @@ pub struct NodeRow {
     pub edges_in: usize,
     /// Who says it is down, by id.
     pub witnesses: Vec<String>,
+    /// Who misses it and waits for its answer, by id; of a node that is `suspect`.
+    #[serde(default)]
+    pub suspected_by: Vec<String>,
+    /// Since when it has had this status, as seen from here.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// The same as a span.
+    #[serde(default)]
+    pub since_seconds: Option<f64>,
+    /// Whether this node's configuration expects it.
+    #[serde(default)]
+    pub expected: bool,
 }
 
 /// A connection between two nodes, by their ids.

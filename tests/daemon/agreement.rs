@@ -1,6 +1,8 @@
 //! Nodes that know one other node each become one network, and each of them can say so.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use crate::daemon::Network;
 use crate::patience::{SOON, until};
@@ -52,6 +54,22 @@ fn a_chain_of_three_agrees_on_one_network() {
     });
     let dot = a.client(&["network", "--format", "dot"]);
     assert!(dot.code == Some(0) && dot.stdout.starts_with("digraph") && dot.stdout.contains(" -> "), "{dot:?}");
+    drawn(&dot.stdout);
+}
+
+/// Graphviz takes it as it is, where there is one; elsewhere its grammar is held by a unit test.
+fn drawn(graph: &str) {
+    let mut command = Command::new("dot");
+    let piped = command.arg("-Tsvg").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut dot) = piped.spawn() else { return println!("there is no Graphviz here") };
+    dot.stdin.take().unwrap().write_all(graph.as_bytes()).unwrap();
+    let output = dot.wait_with_output().unwrap();
+    let (picture, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && !complaints.contains("yntax"), "{complaints}\n{graph}");
+    // An arrow, and the legend. How a version writes colours is its own.
+    for part in ["<svg", "&gt;", "legend"] {
+        assert!(picture.contains(part), "no {part} in {picture}");
+    }
 }
 
 /// A tail measures, a head answers.

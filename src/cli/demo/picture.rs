@@ -140,7 +140,7 @@ mod tests {
 4  eta    88888888  ○ unknown                  · · · \\
 → the row's node dialled the column's   ← was dialled by it   ↔ both   · neither
 
-2 of 3 nodes agree on view 3f9a0c12, radius 1, within the last 1.4 s
+2 of 3 nodes agree on view 3f9a0c12, radius 1, for 3m12s (within 1.4 s)
 "
         );
         assert!(draw(&nodes(), &report, true).contains("\u{1b}[1;31m● down\u{1b}[0m"));

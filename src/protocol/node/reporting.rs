@@ -38,18 +38,24 @@ impl Node {
         }
         let rows = self.view.iter().filter_map(|(id, entry)| {
             let body = &entry.record().body;
+            let (status, since) = (self.status(id)?, self.chronicle.status_since(id));
+            let suspicions = entry.suspicions().filter(|_| status == Status::Suspect);
             let (edges_out, edges_in) = degrees.get(&id.hex()).copied().unwrap_or_default();
             Some(NodeRow {
                 id: id.hex(),
                 label: body.label.to_string(),
                 address: body.address,
                 tags: entry.record().tags(),
-                status: self.status(id)?,
+                status,
                 version: body.version,
                 reachable: body.reach.known(),
                 edges_out,
                 edges_in,
                 witnesses: entry.certificate().iter().map(|witness| witness.body.observer.hex()).collect(),
+                suspected_by: suspicions.map(|witness| witness.body.observer.hex()).collect(),
+                since: since.map(|since| rfc3339(now.wall_at(since))),
+                since_seconds: since.map(|since| now.mono.since(since).as_secs_f64()),
+                expected: false,
             })
         });
         let mut nodes: Vec<_> = rows.collect();
@@ -61,6 +67,7 @@ impl Node {
             agreement: self.agreement_report(now),
             nodes,
             edges,
+            expected_missing: Vec::new(),
             census: None,
         }
     }
@@ -158,6 +165,7 @@ impl Node {
             radius: shown.radius,
             age_seconds: shown.age.as_secs_f64(),
             since: rfc3339(now.wall_at(shown.since)),
+            held_seconds: now.mono.since(shown.since).as_secs_f64(),
         }
     }
 }
