@@ -26,6 +26,7 @@ use std::time::Duration;
 use log::LevelFilter;
 
 use crate::protocol::address::HostPort;
+use crate::protocol::expected::Expected;
 use crate::protocol::identity::{ControllerId, Label};
 
 pub use keys::{Key, keys};
@@ -151,6 +152,10 @@ pub struct Network {
     /// survive the loss of some; each unreachable one costs a dial now and then. None: the node waits to be dialled.
     /// Bound: 256, none twice.
     pub connect: Vec<HostPort>,
+    /// The nodes that should be there, by labels or ids: while one is not, it is redialled for ever wherever it was found
+    /// last, named in the report and its warnings, and `kithd network` ends with 1. Longer lists notice more and complain
+    /// more; a label is met by whoever calls himself so, an id by nobody else. Bound: 512, none twice.
+    pub expect: Vec<Expected>,
     /// The nodes that may be neighbours, by their ids; none: anybody. A list keeps out whoever is not on it, and has to
     /// follow the network as it grows. It is about connections: what others tell of the rest is heard all the same.
     /// Bound: 512, none twice.
@@ -166,7 +171,13 @@ impl Network {
 
 impl Default for Network {
     fn default() -> Self {
-        Self { name: Label::from_lossy("kith"), key_file: None, connect: Vec::new(), allow: Vec::new() }
+        Self {
+            name: Label::from_lossy("kith"),
+            key_file: None,
+            connect: Vec::new(),
+            expect: Vec::new(),
+            allow: Vec::new(),
+        }
     }
 }
 

@@ -33,6 +33,7 @@ fn the_configuration_table_holds_every_key_with_its_default() {
         ("listen.advertise", "the listening address"),
         ("network.key_file", "none"),
         ("network.connect", "none"),
+        ("network.expect", "none"),
         ("network.allow", "anybody"),
         ("monitor.status_file", "none"),
         ("log.file", "stderr"),

@@ -8,7 +8,7 @@ use super::client_args::{self, FORMATS};
 use super::table::short;
 use crate::admin::api::Verb;
 use crate::protocol::escape::escaped;
-use crate::protocol::report::IdentityReport;
+use crate::protocol::report::ForgetReport;
 
 /// The verb's arguments.
 pub fn command() -> Command {
@@ -20,8 +20,15 @@ pub fn command() -> Command {
 /// Asks and prints.
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let node = matches.get_one::<String>("node").cloned().unwrap_or_default();
-    let shown = client_args::show(matches, &Verb::Forget { node }, |node: &IdentityReport| {
-        format!("{} ({}) is forgotten\n", escaped(&node.label), escaped(short(&node.id)))
-    });
+    let shown = client_args::show(matches, &Verb::Forget { node }, draw);
     client_args::conclude(shown.map(|_| ExitCode::SUCCESS))
+}
+
+/// Who is forgotten, and by whom.
+pub fn draw(report: &ForgetReport) -> String {
+    let label = escaped(&report.label);
+    match &report.id {
+        Some(id) if report.everywhere => format!("{label} ({}) is forgotten\n", escaped(short(id))),
+        _ => format!("{label} is expected here no more; it was in nobody's view\n"),
+    }
 }

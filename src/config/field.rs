@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Config, Listen, Network, duration, size};
 use crate::protocol::address::{self, HostPort};
+use crate::protocol::expected::{Expected, MAX_EXPECTED};
 use crate::protocol::identity::{self, ControllerId};
 use crate::protocol::tags::{self, Tags};
 
@@ -30,6 +31,7 @@ pub(super) enum Field {
     Addresses(At<Vec<SocketAddr>>),
     Hosts(At<Vec<HostPort>>),
     Ids(At<Vec<ControllerId>>),
+    Expected(At<Vec<Expected>>),
     Tags(At<Tags>),
     Time(At<Duration>, Duration, Duration),
     Count(At<usize>, usize, usize),
@@ -74,6 +76,7 @@ impl Field {
             Self::Addresses(at) => *at(config) = addresses(words)?,
             Self::Hosts(at) => *at(config) = each(words, Network::CONNECT_MAX, str::parse)?,
             Self::Ids(at) => *at(config) = each(words, Network::ALLOW_MAX, id)?,
+            Self::Expected(at) => *at(config) = each(words, MAX_EXPECTED, str::parse)?,
             Self::Tags(at) => *at(config) = tags(words)?,
             Self::Switch(at) => *at(config) = one(words, |word| word.parse().map_err(|_| self.expected().to_owned()))?,
             Self::Time(at, least, most) => *at(config) = one(words, |word| self.time(word, least, most))?,
@@ -100,6 +103,7 @@ impl Field {
             Self::Addresses(at) => texts(at(config)),
             Self::Hosts(at) => texts(at(config)),
             Self::Ids(at) => texts(at(config)),
+            Self::Expected(at) => texts(at(config)),
             Self::Tags(at) => at(config).iter().map(|(key, value)| format!("{key}={value}")).collect(),
             Self::Time(at, ..) => vec![duration::text(*at(config))],
             Self::Count(at, ..) => vec![at(config).to_string()],
@@ -114,7 +118,7 @@ impl Field {
             Self::Count(at, ..) | Self::Size(at, ..) => json!(*at(&mut config.clone())),
             Self::Switch(at) => json!(*at(&mut config.clone())),
             Self::Tags(at) => json!(at(&mut config.clone())),
-            Self::Addresses(_) | Self::Hosts(_) | Self::Ids(_) => json!(self.words(config)),
+            Self::Addresses(_) | Self::Hosts(_) | Self::Ids(_) | Self::Expected(_) => json!(self.words(config)),
             _ => self.words(config).pop().map_or(Value::Null, Value::String),
         }
     }
@@ -134,7 +138,7 @@ impl Field {
             Self::Count(..) => Shape::Number,
             Self::Size(..) => Shape::Size,
             Self::Switch(_) => Shape::Switch,
-            Self::Addresses(_) | Self::Hosts(_) | Self::Ids(_) => Shape::List,
+            Self::Addresses(_) | Self::Hosts(_) | Self::Ids(_) | Self::Expected(_) => Shape::List,
             Self::Tags(_) => Shape::Table,
             _ => Shape::Text,
         }
@@ -149,6 +153,7 @@ impl Field {
             Self::Advertise(_) | Self::Addresses(_) => "IP:PORT",
             Self::Hosts(_) => "HOST:PORT",
             Self::Ids(_) => "ID",
+            Self::Expected(_) => "NODE",
             Self::Tags(_) => "KEY=VALUE",
             Self::Time(..) => "DURATION",
             Self::Count(..) => "NUMBER",
@@ -167,6 +172,7 @@ impl Field {
             Self::Addresses(_) => r#"must be a list of addresses in quotes, as in ["127.0.0.1:7100"]"#,
             Self::Hosts(_) => r#"must be a list of places in quotes, as in ["192.0.2.1:7100", "seed.example:7100"]"#,
             Self::Ids(_) => r#"must be a list of ids in quotes, as in ["1c9f…"], each of 64 hex digits"#,
+            Self::Expected(_) => r#"must be a list of labels or ids in quotes, as in ["db-1", "db-2"]"#,
             Self::Tags(_) => r#"must be a table of texts, as in { role = "web" }"#,
             Self::Time(..) => r#"must be a duration in quotes, as in "500ms""#,
             Self::Count(..) => "must be a whole number, as in 64",

@@ -143,7 +143,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn node_and_network() -> Vec<Key> {
-    use Field::{Addresses, Advertise, Hosts, Ids, Label, OptionalPath, Path, Tags};
+    use Field::{Addresses, Advertise, Expected, Hosts, Ids, Label, OptionalPath, Path, Tags};
     vec![
         Key::new("node.label", Label(|c| &mut c.node.label)).help("Readable name of this node").flag("label"),
         Key::new("node.state_dir", Path(|c| &mut c.node.state_dir))
@@ -169,6 +169,8 @@ fn node_and_network() -> Vec<Key> {
         Key::new("network.connect", Hosts(|c| &mut c.network.connect))
             .help("Where the network is to be found")
             .flag("connect"),
+        Key::new("network.expect", Expected(|c| &mut c.network.expect))
+            .help("Nodes that should be there, by label or id"),
         Key::new("network.allow", Ids(|c| &mut c.network.allow)).help("Nodes that may be neighbours, by id"),
     ]
 }
@@ -299,6 +301,7 @@ mod tests {
             Field::Level(_) => "trace",
             Field::Path(_) | Field::OptionalPath(_) => "/another",
             Field::Addresses(_) | Field::Advertise(_) | Field::Hosts(_) => "127.0.0.1:1",
+            Field::Expected(_) => "another",
             Field::Ids(_) => "1c9f02ab1c9f02ab1c9f02ab1c9f02ab1c9f02ab1c9f02ab1c9f02ab1c9f02ab",
             Field::Tags(_) => "role=web",
             Field::Time(..) => "7s",

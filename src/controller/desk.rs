@@ -16,7 +16,9 @@ use crate::protocol::bans::Ban;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::node::{Input, Node, Outcome};
 use crate::protocol::reason::Reason;
-use crate::protocol::report::{ConnectReport, DisconnectReport, IdentityReport, SCHEMA, Status, TagsReport};
+use crate::protocol::report::{
+    ConnectReport, DisconnectReport, ForgetReport, IdentityReport, SCHEMA, Status, TagsReport,
+};
 use crate::protocol::testimony::Mode;
 
 /// The node's desk.
@@ -83,6 +85,9 @@ impl NodeDesk {
     }
 
     fn forget(&self, text: &str) -> Answer {
+        if let Some(report) = self.expect_no_more(text) {
+            return Answer::ok(&report);
+        }
         let found = self.registry.read(|node, _| {
             let id = one_of(node, text)?;
             let label = node.label_of(&id).map(|label| label.to_string()).unwrap_or_default();
@@ -92,7 +97,7 @@ impl NodeDesk {
             Err(error) => Answer::Error(error),
             Ok((id, Some(Status::Down | Status::Left), label)) => {
                 self.registry.handle(Input::Forget(id));
-                Answer::ok(&IdentityReport { schema: SCHEMA, id: id.hex(), label, keys: None })
+                Answer::ok(&ForgetReport { schema: SCHEMA, id: Some(id.hex()), label, everywhere: true })
             }
             Ok((id, _, label)) => Answer::Error(AdminError::negative(
                 "not-down",
@@ -102,6 +107,18 @@ impl NodeDesk {
                 ),
             )),
         }
+    }
+
+    /// Somebody who is expected by exactly this name and in nobody's view: there is nothing to tell the others.
+    fn expect_no_more(&self, text: &str) -> Option<ForgetReport> {
+        self.registry.think(|node, _, _| {
+            if !node.find(text).is_empty() {
+                return None;
+            }
+            let id = node.expect_no_more(&text.parse().ok()?)?;
+            let label = text.to_owned();
+            Some(ForgetReport { schema: SCHEMA, id: id.map(|id| id.hex()), label, everywhere: false })
+        })
     }
 
     fn ban(&self, target: &str, span: Option<String>, reason: Option<&str>, reply: Reply) {

@@ -203,8 +203,8 @@ impl MonitorStatus {
                 queued_bytes: around.budget.used() as u64,
             },
             wakeups_per_second: rate,
-            expected_missing: Vec::new(),
-            warnings: node.warnings(),
+            expected_missing: node.expected_missing(),
+            warnings: [node.warnings(), node.warnings_of_absence(now)].concat(),
         })
     }
 }

@@ -452,6 +452,7 @@ fn settings(config: &Config, advertise: SocketAddr) -> Settings {
         advertise,
         tags: config.node.tags.clone(),
         connect: config.network.connect.clone(),
+        expect: config.network.expect.clone(),
         allow: config.network.allow.clone(),
         peer: times(config),
         idle_period: config.monitor.idle_period,

@@ -42,6 +42,11 @@ pub fn reload(registry: &Registry, running: &mut Config, wanted: &Config) -> Res
                 registry.think(|node, now, _| node.configure(now, &addresses));
                 running.network.connect = addresses;
             }
+            "network.expect" => {
+                let names = wanted.network.expect.clone();
+                registry.think(|node, now, _| node.expect(now, &names));
+                running.network.expect = names;
+            }
             "node.tags" => {
                 // What was said with `kithd tag` meanwhile goes: the file was changed later.
                 let tags = wanted.node.tags.clone();

@@ -170,6 +170,7 @@ mod tests {
     use super::*;
     use crate::protocol::address_book::KnownAddress;
     use crate::protocol::bans::Note;
+    use crate::protocol::expected::{KeptPlace, MAX_EXPECTED};
     use crate::protocol::node::MAX_KEPT;
     use crate::protocol::report::BanRow;
     use crate::protocol::time::rfc3339;
@@ -196,8 +197,10 @@ mod tests {
             until: rfc3339(u64::MAX),
             reason: Some("\u{1f980}".repeat(Note::MAX)),
         };
+        let place = KeptPlace { expected: "f".repeat(64), node: "f".repeat(64), address: "x".repeat(60) };
+        let expected = vec![place; MAX_EXPECTED];
         // As many as `limits.max_bans` can be.
-        let memory = Memory { version: u64::MAX, addresses: vec![known; MAX_KEPT], bans: vec![ban; 16_384] };
+        let memory = Memory { version: u64::MAX, addresses: vec![known; MAX_KEPT], bans: vec![ban; 16_384], expected };
         state.save(&memory).unwrap();
         assert_eq!(state.load(), (memory, None));
     }

@@ -25,6 +25,7 @@ pub mod discovery;
 pub mod entry;
 pub mod escape;
 pub mod eviction;
+pub mod expected;
 pub mod hash;
 pub mod heartbeat;
 pub mod identity;

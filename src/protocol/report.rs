@@ -397,7 +397,25 @@ pub struct UnbanReport {
     pub ban: BanRow,
 }
 
-/// `kithd identity`: this node. `kithd leave`: the node that leaves. `kithd forget`: the node that is forgotten.
+/// `kithd forget`: who is forgotten.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ForgetReport {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The node's id; of one that was expected and never seen nobody knows it.
+    pub id: Option<String>,
+    /// Its label, or as it was expected.
+    pub label: String,
+    /// Whether it was dropped from the view, here and at all others; if not, only this node expected it.
+    #[serde(default = "yes")]
+    pub everywhere: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `kithd identity`: this node. `kithd leave`: the node that leaves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IdentityReport {
     /// [`SCHEMA`].

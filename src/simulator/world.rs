@@ -341,6 +341,7 @@ fn settings(number: usize, connect: Vec<HostPort>, interval: Duration) -> Settin
         advertise: address_of(number),
         tags: BTreeMap::new(),
         connect,
+        expect: Vec::new(),
         allow: Vec::new(),
         peer: PeerTimes { interval, timeout: ms(500), dial: ms(2000), handshake: ms(5000) },
         idle_period: ms(1000),

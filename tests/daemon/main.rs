@@ -23,6 +23,7 @@ mod census;
 mod core_dumps;
 mod dialling;
 mod endurance;
+mod expected;
 mod farewell;
 mod flood;
 mod misbehaviour;

@@ -90,6 +90,7 @@ impl Node {
                 }
                 self.feed.changed(short, part, from, now.mono);
                 self.note_change(now, id, &earlier);
+                self.follow_expected(&id);
                 self.entry_changed(now, id, before, part, actions);
                 if early {
                     self.await_verdict(&id);

@@ -6,6 +6,7 @@
 //!
 //! 1. probes: nodes that are missed, and nodes that want to know whether their address works; they take no place,
 //! 2. configured addresses whose node is not up in the view: for ever,
+//!    and expected nodes that are not up, wherever they were found last: for ever as well,
 //! 3. ring successors without an edge from here,
 //! 4. nodes that are long known, until there are edges to two of them: newcomers alone shall not surround this node,
 //! 5. while below the out-degree: up to two random live nodes not linked either way, and, while few nodes are known,
@@ -94,6 +95,7 @@ impl Node {
         self.volunteer_again(&mut tick);
         self.dial_probes(&mut tick, actions);
         self.dial_configured(&mut tick, actions);
+        self.dial_expected(&mut tick, actions);
         self.dial_rings(&mut tick, actions);
         self.dial_long_known(&mut tick, actions);
         self.dial_random(&mut tick, actions);
@@ -347,7 +349,7 @@ impl Node {
     }
 
     /// Dials an address if nothing is in the way; true if it did.
-    fn dial_hope(
+    pub(super) fn dial_hope(
         &mut self,
         tick: &mut Tick,
         address: HostPort,

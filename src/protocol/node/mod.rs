@@ -12,6 +12,7 @@
 //!   candidates  whom an edge may lead to
 //!   heal        dials to nodes that are down
 //!   idle        whom to dial now                                        the tick of "monitor idle"
+//!   expecting   nodes that should be there, and are not                the tick of "monitor idle"
 //!   rotation    links made with a network key that is not the first     the tick of "monitor idle"
 //!   rounds      records, verdicts, flushes that are due                 the tick of "network discovery"
 //!   screening   news that is outdated or contradicts itself            Push, News
@@ -33,6 +34,7 @@ mod candidates;
 mod census;
 mod comparing;
 mod exchange;
+mod expecting;
 mod gossip;
 mod heal;
 mod idle;
@@ -68,6 +70,7 @@ use super::discovery::overlay::Rings;
 use super::discovery::publisher::Publisher;
 use super::discovery::roll_call::RollCall;
 use super::discovery::wants::Wants;
+use super::expected::Expectations;
 use super::hash::Hash;
 use super::heartbeat::PROBE;
 use super::identity::{ControllerId, Label, PeerId, ShortId, from_hex};
@@ -150,6 +153,7 @@ pub struct Node {
     dropped: BTreeMap<Reason, u64>,
     conduct: Conduct,
     chronicle: Chronicle,
+    expectations: Expectations,
     equivocators: BTreeSet<ControllerId>,
     expiry_due: Option<Time>,
     renewal_due: Time,
@@ -234,6 +238,7 @@ impl Node {
             dropped: BTreeMap::new(),
             conduct: Conduct::default(),
             chronicle: Chronicle::new(settings.max_events),
+            expectations: Expectations::default(),
             equivocators: BTreeSet::new(),
             expiry_due: None,
             renewal_due: now.mono + RENEWAL,
@@ -243,6 +248,8 @@ impl Node {
             settings,
         };
         node.restore_bans(now, &memory.bans);
+        node.expectations.set(&node.settings.expect);
+        node.expectations.restore(&memory.expected);
         node.view.merge(VerifiedItem::Record(record));
         node.note(now, me, What::Status(Status::Up), None, &[]);
         node.publisher.published(now.mono);
@@ -314,7 +321,7 @@ impl Node {
 
     /// Changes whenever [`Node::memory`] has something new that is worth writing.
     pub fn memory_stamp(&self) -> u64 {
-        self.book.stamp() + self.joined + self.bans.stamp()
+        self.book.stamp() + self.joined + self.bans.stamp() + self.expectations.stamp()
     }
 
     /// True once all neighbours have this node's farewell, or there is none.

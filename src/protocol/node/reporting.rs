@@ -55,7 +55,7 @@ impl Node {
                 suspected_by: suspicions.map(|witness| witness.body.observer.hex()).collect(),
                 since: since.map(|since| rfc3339(now.wall_at(since))),
                 since_seconds: since.map(|since| now.mono.since(since).as_secs_f64()),
-                expected: false,
+                expected: self.is_expected(id, &body.label),
             })
         });
         let mut nodes: Vec<_> = rows.collect();
@@ -67,7 +67,7 @@ impl Node {
             agreement: self.agreement_report(now),
             nodes,
             edges,
-            expected_missing: Vec::new(),
+            expected_missing: self.expected_missing(),
             census: None,
         }
     }

@@ -11,6 +11,7 @@ use super::Node;
 use crate::protocol::address::HostPort;
 use crate::protocol::address_book::KnownAddress;
 use crate::protocol::bucket::Rate;
+use crate::protocol::expected::{Expected, KeptPlace};
 use crate::protocol::identity::{ControllerId, Label};
 use crate::protocol::peer_state::PeerTimes;
 use crate::protocol::record::NetworkId;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub tags: Tags,
     /// Addresses to dial for ever.
     pub connect: Vec<HostPort>,
+    /// The nodes that should be there.
+    pub expect: Vec<Expected>,
     /// The nodes that may be neighbours; none: anybody.
     pub allow: Vec<ControllerId>,
     /// Durations of every connection.
@@ -91,6 +94,9 @@ pub struct Memory {
     /// Who is kept out. Files of an older version have none.
     #[serde(default)]
     pub bans: Vec<BanRow>,
+    /// Where expected nodes were found last.
+    #[serde(default)]
+    pub expected: Vec<KeptPlace>,
 }
 
 impl Node {
@@ -112,6 +118,6 @@ impl Node {
                 addresses.push(KnownAddress { address, node: Some(id.hex()), since: None });
             }
         }
-        Memory { version: self.version, addresses, bans: self.bans.rows() }
+        Memory { version: self.version, addresses, bans: self.bans.rows(), expected: self.expectations.kept() }
     }
 }

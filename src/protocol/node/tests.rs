@@ -1,6 +1,7 @@
 //! What one node answers to one input.
 
 mod dialling;
+mod expecting;
 mod lives;
 mod places;
 mod rotation;
@@ -42,6 +43,7 @@ fn settings(number: u8) -> Settings {
         advertise: SocketAddr::from(([10, 0, 0, number], 7100)),
         tags: BTreeMap::new(),
         connect: Vec::new(),
+        expect: Vec::new(),
         allow: Vec::new(),
         peer: PeerTimes { interval: ms(1000), timeout: ms(500), dial: ms(2000), handshake: ms(5000) },
         idle_period: ms(1000),
@@ -327,7 +329,7 @@ fn what_passing_strangers_leave_behind_is_bounded() {
 
 #[test]
 fn versions_end_without_a_panic() {
-    let memory = Memory { version: u64::MAX, addresses: Vec::new(), bans: Vec::new() };
+    let memory = Memory { version: u64::MAX, ..Memory::default() };
     let mut node = Node::new(settings(1), Box::new(Key(1)), &memory, 1, NOW);
     let peer = linked(&mut node, at(10));
     let last = VerifiedItem::Record(record(ME, u64::MAX, 77));

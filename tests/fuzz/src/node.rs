@@ -52,6 +52,7 @@ pub fn settings() -> Settings {
         advertise: SocketAddr::from(([10, 0, 0, 0], 7100)),
         tags: BTreeMap::new(),
         connect: vec![HostPort::Name { host: "seed.example".to_owned(), port: 7100 }],
+        expect: Vec::new(),
         allow: Vec::new(),
         peer: PeerTimes { interval: ms(1000), timeout: ms(500), dial: ms(2000), handshake: ms(5000) },
         idle_period: ms(1000),

@@ -93,7 +93,7 @@ fn two_edges_go_to_long_known_nodes_whatever_newcomers_say() {
         node: Some(ControllerId([number; 32]).hex()),
         since: Some(at(0).wall_ms - 7_200_000),
     };
-    let memory = Memory { version: 1, addresses: (200..210).map(known).collect(), bans: Vec::new() };
+    let memory = Memory { version: 1, addresses: (200..210).map(known).collect(), ..Memory::default() };
     let mut node = Node::new(Settings { max_nodes: 1000, ..settings(1) }, Box::new(Key(1)), &memory, 1, at(0));
     // Eight edges stand already, all to newcomers.
     for number in 10..18u8 {
