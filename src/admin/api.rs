@@ -75,6 +75,11 @@ pub enum Verb {
     Bans,
     /// Who this node is.
     Identity,
+    /// The recorded life of a node or an address, and what happens next.
+    Why {
+        /// A node's label, id or unique beginning of its id; or an address, as `ip:port` or `name:port`.
+        target: String,
+    },
     /// What this node's user says about it, after some changes if there are any.
     Tag {
         /// To set, as `role=db`.
@@ -86,7 +91,7 @@ pub enum Verb {
 
 impl Verb {
     /// What a client may ask for, as it is written.
-    pub const NAMES: [&str; 12] = [
+    pub const NAMES: [&str; 13] = [
         "status",
         "peers",
         "network",
@@ -99,6 +104,7 @@ impl Verb {
         "forget",
         "identity",
         "tag",
+        "why",
     ];
 
     /// Understands one line. Whatever is not exactly a call gets an error that says what would have been one.
@@ -124,6 +130,7 @@ impl Verb {
             "leave" => Self::Leave,
             "forget" => Self::Forget { node: args.text("node")? },
             "identity" => Self::Identity,
+            "why" => Self::Why { target: args.text("target")? },
             "tag" => Self::Tag { tags: args.texts("tags")?, remove: args.texts("remove")? },
             other => {
                 let (other, known) = (shown(other), Self::NAMES.join(", "));
@@ -317,6 +324,7 @@ mod tests {
             Verb::Leave,
             Verb::Forget { node: text() },
             Verb::Identity,
+            Verb::Why { target: text() },
             Verb::Tag { tags: Vec::new(), remove: Vec::new() },
             Verb::Tag { tags: vec![text()], remove: vec![text(), text()] },
         ];
@@ -331,7 +339,7 @@ mod tests {
     fn refusals_name_what_is_known() {
         assert_eq!(
             refusal(r#"{"verb": "pears"}"#),
-            "no verb is called \"pears\": there are status, peers, network, connect, disconnect, ban, unban, bans, leave, forget, identity, tag"
+            "no verb is called \"pears\": there are status, peers, network, connect, disconnect, ban, unban, bans, leave, forget, identity, tag, why"
         );
         assert_eq!(refusal(r#"{"verb":"peers","args":{"al":true}}"#), "peers has no argument \"al\": all");
         assert_eq!(refusal(r#"{"verb":"leave","args":{"now":1}}"#), "leave has no argument \"now\": it takes none");

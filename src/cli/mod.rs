@@ -32,6 +32,7 @@ pub mod status;
 pub mod table;
 pub mod tag;
 pub mod terminal;
+pub mod why;
 
 /// Exit code of a usage or configuration error.
 pub const USAGE: u8 = 2;
@@ -50,6 +51,7 @@ const VERBS: &[Verb] = &[
     (status::command, status::run),
     (peers::command, peers::run),
     (network::command, network::run),
+    (why::command, why::run),
     (connect::command, connect::run),
     (disconnect::command, disconnect::run),
     (ban::command, ban::run),

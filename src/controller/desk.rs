@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use super::access::{self, AccessError};
-use super::counting;
-use super::monitor_status;
 use super::registry::{End, IdleCall, Registry, StatusCall};
 use super::tagging;
+use super::{counting, explain, monitor_status};
 use crate::admin::api::{AdminError, Answer, Verb};
 use crate::admin::desk::{Desk, Reply};
 use crate::config::duration;
@@ -164,6 +163,10 @@ impl Desk for NodeDesk {
             Verb::Unban { target } => self.unban(&target, reply),
             Verb::Bans => reply.answer(Answer::ok(&access::bans(&self.registry))),
             Verb::Identity => reply.answer(self.identity(Some(monitor_status::keys(&self.registry)))),
+            Verb::Why { target } => reply.answer(match explain::why(&self.registry, &target) {
+                Ok(report) => Answer::ok(&report),
+                Err(error) => Answer::Error(error),
+            }),
             Verb::Tag { tags, remove } => reply.answer(match tagging::tag(&self.registry, &tags, &remove) {
                 Ok(tags) => {
                     let id = self.registry.read(|node, _| node.id().hex());
@@ -184,11 +187,14 @@ fn one_of(node: &Node, text: &str) -> Result<ControllerId, AdminError> {
     match node.find(text).as_slice() {
         [id] => Ok(*id),
         [] => Err(AdminError::negative("unknown-node", format!("no node is called {text:?}: see 'kithd network'"))),
-        several => Err(AdminError::negative(
-            "ambiguous-node",
-            format!("{text:?} may be {}: give more of the id, see 'kithd network'", node.names_of(several)),
-        )),
+        several => Err(ambiguous(node, text, several)),
     }
+}
+
+/// More than one may be meant.
+pub(super) fn ambiguous(node: &Node, text: &str, several: &[ControllerId]) -> AdminError {
+    let message = format!("{text:?} may be {}: give more of the id, see 'kithd network'", node.names_of(several));
+    AdminError::negative("ambiguous-node", message)
 }
 
 fn refusal(verb: &str, error: &AccessError) -> AdminError {

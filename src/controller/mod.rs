@@ -14,6 +14,7 @@
 pub mod access;
 mod counting;
 pub mod desk;
+mod explain;
 mod listen;
 mod main_loop;
 mod monitor_idle;

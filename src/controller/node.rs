@@ -17,7 +17,8 @@ use super::registry::{Call, End, IdleCall, Lines, Registry, StatusCall};
 use super::reload::{self, Reloaded};
 use super::start_error::StartError;
 use super::state_dir::StateDir;
-use super::{counting, listen, main_loop, monitor_idle, network_discovery, resolver, tagging, threads};
+use super::{counting, explain, listen, main_loop, monitor_idle, network_discovery, resolver, tagging, threads};
+use crate::admin::api::AdminError;
 use crate::admin::server::AdminServer;
 use crate::admin::socket::prepare_directory;
 use crate::clock::Clock;
@@ -27,6 +28,7 @@ use crate::peer::main_loop::{Checked, Surroundings};
 use crate::protocol::address::HostPort;
 use crate::protocol::bucket::Rate;
 use crate::protocol::chronicle;
+use crate::protocol::explanation::WhyReport;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::node::{Input, Node as Thinking, Notice, Outcome, Settings};
 use crate::protocol::peer_state::PeerTimes;
@@ -198,6 +200,14 @@ impl Node {
         let (answer, counted) = bounded(1);
         counting::count(&self.registry, mode, move |report| drop(answer.send(report)));
         counted.recv().unwrap_or(Err(Reason::Leaving))
+    }
+
+    /// The recorded life of a node (by label, id or unique beginning of its id) or an address, as `kithd why` prints it.
+    ///
+    /// # Errors
+    /// Nothing is known of it, or several nodes may be meant.
+    pub fn why(&self, target: &str) -> Result<WhyReport, AdminError> {
+        explain::why(&self.registry, target)
     }
 
     /// Its connections, as `kithd peers` prints them.

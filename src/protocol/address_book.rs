@@ -235,6 +235,26 @@ impl AddressBook {
         self.known.get(address).is_some_and(|known| known.configured || known.reached)
     }
 
+    /// Who answered at an address last.
+    pub fn node_at(&self, address: &HostPort) -> Option<ControllerId> {
+        self.known.get(address)?.node
+    }
+
+    /// Where a node answered last.
+    pub fn places_of(&self, node: ControllerId) -> impl Iterator<Item = &HostPort> {
+        self.known.iter().filter(move |(_, known)| known.node == Some(node)).map(|(address, _)| address)
+    }
+
+    /// True if there is anything to tell of an address.
+    pub fn is_known(&self, address: &HostPort) -> bool {
+        self.known.contains_key(address)
+    }
+
+    /// True if it is one of the configuration's.
+    pub fn is_configured(&self, address: &HostPort) -> bool {
+        self.known.get(address).is_some_and(|known| known.configured)
+    }
+
     /// Nodes that first answered an hour ago or earlier, and where.
     pub fn long_known(&self, wall_ms: u64) -> impl Iterator<Item = (&HostPort, ControllerId)> {
         let old = move |known: &Known| known.since.is_some_and(|since| since.saturating_add(LONG_KNOWN_MS) <= wall_ms);

@@ -26,6 +26,7 @@ pub mod entry;
 pub mod escape;
 pub mod eviction;
 pub mod expected;
+pub mod explanation;
 pub mod hash;
 pub mod heartbeat;
 pub mod identity;

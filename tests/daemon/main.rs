@@ -36,3 +36,4 @@ mod status;
 mod tags;
 mod threads;
 mod verbs;
+mod why;

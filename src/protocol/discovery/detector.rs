@@ -53,6 +53,17 @@ pub enum Verdict {
     Review(ControllerId, Hash, u8),
 }
 
+/// What this node means to do about another, unless that one lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Intent {
+    /// To issue stage 1.
+    Accuse,
+    /// To issue stage 2.
+    Testify,
+    /// To see whether stage 2 was enough.
+    Review,
+}
+
 /// All cases of this node.
 #[derive(Debug)]
 pub struct Detector {
@@ -117,6 +128,17 @@ impl Detector {
     /// All whom this node misses.
     pub fn cases(&self) -> impl Iterator<Item = ControllerId> {
         self.cases.keys().copied()
+    }
+
+    /// What is meant to be done about a node, and when.
+    pub fn intent(&self, id: &ControllerId) -> Option<(Intent, Time)> {
+        let case = self.cases.get(id)?;
+        let intent = match case {
+            Case::Silent { .. } => Intent::Accuse,
+            Case::Accused { .. } => Intent::Testify,
+            Case::Testified { .. } => Intent::Review,
+        };
+        Some((intent, case.deadline()))
     }
 
     /// How many this node misses.

@@ -17,6 +17,7 @@ use crate::protocol::identity::{ControllerId, Label};
 use crate::protocol::message::Purpose;
 use crate::protocol::node::Actions;
 use crate::protocol::reason::Reason;
+use crate::protocol::record::{Forget, ForgetBody, VerifiedItem};
 use crate::protocol::report::Status;
 use crate::protocol::time::{Now, Time, rfc3339};
 
@@ -53,6 +54,11 @@ impl Node {
         Some(place.map(|place| place.node))
     }
 
+    /// Where the node that is expected by this name was found last; `None` if nobody is expected so.
+    pub fn expected_place(&self, name: &Expected) -> Option<Option<Place>> {
+        self.expectations.iter().find(|(held, _)| *held == name).map(|(_, place)| place)
+    }
+
     /// The expected nodes that are not here, as they are expected.
     pub fn expected_missing(&self) -> Vec<String> {
         self.absences().iter().map(|absence| absence.name.to_string()).collect()
@@ -68,6 +74,20 @@ impl Node {
             warnings.push(format!("{more} more expected nodes are not here: see expected_missing in 'kithd status'"));
         }
         warnings
+    }
+
+    /// A node that is gone is dropped everywhere, and expected nowhere.
+    pub(super) fn forget(&mut self, now: Now, id: ControllerId, actions: &mut Actions) {
+        let Some(entry) = self.view.get(&id).filter(|entry| !entry.is_up()) else { return };
+        let body = ForgetBody {
+            network: self.settings.network,
+            subject: id.short(),
+            record: entry.hash().short(),
+            issued: now.wall_hours(),
+            author: self.me,
+        };
+        let forget = Forget::signed(body, &*self.signer);
+        self.merge(now, None, VerifiedItem::Forget(forget), actions);
     }
 
     /// True if the configuration expects this node.

@@ -67,6 +67,14 @@ impl Node {
         tick.wait(self.heal_due);
     }
 
+    /// When a node that is down is looked for, as far as that is not left to chance.
+    pub(super) fn next_look(&self, id: &ControllerId) -> Option<Time> {
+        self.view.get(id).filter(|entry| entry.standing() == Standing::Down)?;
+        let lost = self.lost.iter().find(|lost| lost.id == *id).map(|lost| lost.due);
+        let only = self.heal_due.filter(|_| self.view.down_count() == 1);
+        [lost, only].into_iter().flatten().min()
+    }
+
     fn redial_lost(&mut self, tick: &mut Tick, actions: &mut Actions) {
         for _ in 0..self.lost.len() {
             let Some(mut lost) = self.lost.pop_front() else { break };

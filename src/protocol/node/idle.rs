@@ -310,7 +310,7 @@ impl Node {
     }
 
     fn dial_hearsay(&mut self, tick: &mut Tick, actions: &mut Actions) {
-        if self.random_lacking() == 0 || self.view.up_count() >= FEW_NODES {
+        if !self.is_hearsay_wanted() {
             return;
         }
         let known: BTreeSet<SocketAddr> = self.view.iter().map(|(_, entry)| entry.record().body.address).collect();
@@ -327,6 +327,11 @@ impl Node {
                 self.dial_hope(tick, address, Purpose::Overlay, None, actions);
             }
         }
+    }
+
+    /// Addresses that others told of are dialled while neighbours are lacking and few nodes are known.
+    pub(super) fn is_hearsay_wanted(&self) -> bool {
+        self.random_lacking() > 0 && self.view.up_count() < FEW_NODES
     }
 
     fn close_surplus(&mut self, tick: &mut Tick, actions: &mut Actions) {

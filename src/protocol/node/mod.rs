@@ -19,7 +19,8 @@
 //!   verdicts    accusations, and verdicts that come before them        Push, News
 //!   naming      which node a user means
 //!   tagging     what its user says about this node
-//!   lives       what happened to whom, for whoever asks why
+//!   lives       what happened to whom                                whatever changes the view, dials and their ends
+//!   explaining  the same for whoever asks why, and what is next
 //!   reporting   copies for the user
 //! ```
 //!
@@ -35,6 +36,7 @@ mod census;
 mod comparing;
 mod exchange;
 mod expecting;
+mod explaining;
 mod gossip;
 mod heal;
 mod idle;
@@ -79,7 +81,7 @@ use super::message::Purpose;
 use super::open_requests::MAX_WATCHES;
 use super::peer_state::{Command, PeerEvent};
 use super::reason::Reason;
-use super::record::{Forget, ForgetBody, RENEWAL, Reach, Record, RecordState, Signer, Verified, VerifiedItem};
+use super::record::{RENEWAL, Reach, Record, RecordState, Signer, Verified, VerifiedItem};
 use super::report::Status;
 use super::rng::Rng;
 use super::time::{Now, Time};
@@ -418,19 +420,6 @@ impl Node {
             PeerEvent::Alive => link.silent = false,
             PeerEvent::Closed { reason, by_remote } => self.closed(now, peer, reason, by_remote, actions),
         }
-    }
-
-    fn forget(&mut self, now: Now, id: ControllerId, actions: &mut Actions) {
-        let Some(entry) = self.view.get(&id).filter(|entry| !entry.is_up()) else { return };
-        let body = ForgetBody {
-            network: self.settings.network,
-            subject: id.short(),
-            record: entry.hash().short(),
-            issued: now.wall_hours(),
-            author: self.me,
-        };
-        let forget = Forget::signed(body, &*self.signer);
-        self.merge(now, None, VerifiedItem::Forget(forget), actions);
     }
 
     fn leave(&mut self, now: Now, actions: &mut Actions) {

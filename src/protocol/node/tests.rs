@@ -2,6 +2,7 @@
 
 mod dialling;
 mod expecting;
+mod explaining;
 mod lives;
 mod places;
 mod rotation;
