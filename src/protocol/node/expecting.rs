@@ -67,7 +67,7 @@ impl Node {
     /// What its user should know of nodes that are not here.
     pub fn warnings_of_absence(&self, now: Now) -> Vec<String> {
         let absences = self.absences();
-        let mut warnings: Vec<String> = self.split_warning(now).into_iter().collect();
+        let mut warnings: Vec<String> = self.split_warning().into_iter().collect();
         warnings.extend(absences.iter().take(NAMED).map(|absence| self.absence_told(now, absence)));
         if absences.len() > NAMED {
             let more = absences.len() - NAMED;
@@ -171,7 +171,7 @@ impl Node {
         };
         let seen = match absence.status {
             Some((id, status)) => {
-                let since = self.chronicle.status_since(&id).map(|since| rfc3339(now.wall_at(since)));
+                let since = self.chronicle.status_since(&id).map(|since| rfc3339(since.wall_ms));
                 format!("{}{}", status.name(), since.map_or_else(String::new, |since| format!(" since {since}")))
             }
             None if absence.place.is_some() => "not seen since this node's start".to_owned(),
@@ -201,24 +201,24 @@ impl Node {
     }
 
     /// So many nodes went together that it is hardly their own failure.
-    fn split_warning(&self, now: Now) -> Option<String> {
+    fn split_warning(&self) -> Option<String> {
         let (mut known, mut down) = (0, Vec::new());
         for (id, _) in self.view.iter() {
             match self.status(id) {
                 Some(Status::Up | Status::Suspect) => known += 1,
                 Some(Status::Down) => {
                     known += 1;
-                    down.extend(self.chronicle.status_since(id));
+                    down.extend(self.chronicle.status_since(id).map(|since| (since.mono, since.wall_ms)));
                 }
                 Some(Status::Left) | None => {}
             }
         }
         down.sort();
-        let together = |first: &usize| down[*first..].partition_point(|at| *at <= down[*first] + TOGETHER);
+        let together = |first: &usize| down[*first..].partition_point(|(at, _)| *at <= down[*first].0 + TOGETHER);
         let first = (0..down.len()).max_by_key(|first| (together(first), usize::MAX - first))?;
         let gone = together(&first);
         (gone >= 2 && gone * SHARE >= known).then(|| {
-            let since = rfc3339(now.wall_at(down[first]));
+            let since = rfc3339(down[first].1);
             format!("{gone} of {known} nodes are down since {since}: the network may be split; see 'kithd network'")
         })
     }

@@ -62,7 +62,7 @@ impl Node {
         report.address = address.map(|address| address.to_string());
         report.status = self.status(id);
         let since = self.chronicle.status_since(id).filter(|_| report.status.is_some());
-        report.since = since.map(|since| rfc3339(now.wall_at(since)));
+        report.since = since.map(|since| rfc3339(since.wall_ms));
         Some(report)
     }
 
@@ -182,7 +182,13 @@ impl Node {
                 at: Some(rfc3339(at_ms)),
                 in_seconds: Some(at_ms.saturating_sub(now.wall_ms) as f64 / 1000.0),
                 what: "drop".to_owned(),
-                detail: "it is dropped from the view, unless it comes back before".to_owned(),
+                detail: match entry.forget() {
+                    None => "it is dropped from the view, unless it comes back before".to_owned(),
+                    Some(_) => {
+                        "it need not be kept out of the view any longer; until then only a newer record brings it back"
+                            .to_owned()
+                    }
+                },
             });
         }
         steps.extend(self.ban_step(Some(*id), &HostPort::Ip(body.address), now));

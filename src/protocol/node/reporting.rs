@@ -53,8 +53,8 @@ impl Node {
                 edges_in,
                 witnesses: entry.certificate().iter().map(|witness| witness.body.observer.hex()).collect(),
                 suspected_by: suspicions.map(|witness| witness.body.observer.hex()).collect(),
-                since: since.map(|since| rfc3339(now.wall_at(since))),
-                since_seconds: since.map(|since| now.mono.since(since).as_secs_f64()),
+                since: since.map(|since| rfc3339(since.wall_ms)),
+                since_seconds: since.map(|since| now.mono.since(since.mono).as_secs_f64()),
                 expected: self.is_expected(id, &body.label),
             })
         });

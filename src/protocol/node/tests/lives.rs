@@ -39,7 +39,7 @@ fn a_life_is_told_from_its_first_record_to_its_return() {
         (status(Status::Left), Some(Cause::Leave), 1),
     ];
     assert_eq!(told_of(&node, &Subject::Node(OTHER)), expected);
-    assert_eq!(node.chronicle.status_since(&OTHER), Some(at(1560).mono));
+    assert_eq!(node.chronicle.status_since(&OTHER), Some(at(1560)));
     node.handle(at(1570), Input::Forget(OTHER), &mut Vec::new());
     assert_eq!(told_of(&node, &Subject::Node(OTHER)).last(), Some(&(What::Forgotten, Some(Cause::User), 1)));
     assert_eq!(node.chronicle.status_since(&OTHER), None);
