@@ -138,6 +138,9 @@ impl MonitorStatus {
             report.peers.outgoing,
             report.peers.incoming,
         );
+        if !report.expected_missing.is_empty() {
+            log::warn!("expected and not here: {}; see 'kithd status'", report.expected_missing.join(", "));
+        }
         let Some(file) = self.file.clone() else { return };
         let written = serde_json::to_string(&report)
             .map_err(std::io::Error::from)

@@ -12,7 +12,7 @@ use crate::patience::{SOON, until};
 use crate::report::agreed;
 
 /// Every field of the contract. A new one belongs in the documentation, then here.
-const FIELDS: [&str; 55] = [
+const FIELDS: [&str; 56] = [
     "schema",
     "id",
     "label",
@@ -41,6 +41,7 @@ const FIELDS: [&str; 55] = [
     "network_view.agreement.radius",
     "network_view.agreement.age_seconds",
     "network_view.agreement.since",
+    "network_view.agreement.held_seconds",
     "heartbeat",
     "heartbeat.sent",
     "heartbeat.answered",

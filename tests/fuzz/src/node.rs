@@ -52,7 +52,7 @@ pub fn settings() -> Settings {
         advertise: SocketAddr::from(([10, 0, 0, 0], 7100)),
         tags: BTreeMap::new(),
         connect: vec![HostPort::Name { host: "seed.example".to_owned(), port: 7100 }],
-        expect: Vec::new(),
+        expect: ["a", "b"].map(|name| name.parse().expect("a label")).into(),
         allow: Vec::new(),
         peer: PeerTimes { interval: ms(1000), timeout: ms(500), dial: ms(2000), handshake: ms(5000) },
         idle_period: ms(1000),
@@ -101,6 +101,11 @@ pub fn run(data: &[u8]) {
     trial.node.view_counts(trial.now);
     trial.node.memory();
     trial.node.warnings();
+    trial.node.warnings_of_absence(trial.now);
+    let known: Vec<_> = trial.node.view().iter().map(|(id, _)| *id).collect();
+    for id in known {
+        assert!(trial.node.why(&id, trial.now).is_some(), "of every node in the view there is something to tell");
+    }
 }
 
 /// One end of a connection.
