@@ -193,6 +193,37 @@ fn events_tell_who_comes_and_goes() {
     follow("Left");
 }
 
+/// A program says what its node is for, whom it expects, and is told what became of whom.
+#[test]
+fn a_program_tags_its_node_expects_others_and_asks_why() {
+    let _turn = TURNS.lock();
+    let (home, network) = (tempfile::tempdir().unwrap(), network_name());
+    let mut expecting = config(&home, &network, "a");
+    expecting.network.expect = vec!["b".parse().unwrap()];
+    let a = Node::start(expecting).unwrap();
+    assert_eq!(a.network().expected_missing, ["b"]);
+    assert!(a.why("b").unwrap().node.is_none() && a.why("nobody").is_err());
+    let mut joining = config(&home, &network, "b");
+    joining.network.connect = vec![a.addresses()[0].into()];
+    let b = Node::start(joining).unwrap();
+    assert_eq!(b.tag(&["role=db".to_owned()], &[]).unwrap().len(), 1);
+    assert!(b.tag(&["role".to_owned()], &[]).is_err());
+    until("a sees b and what it is for", || {
+        let report = a.network();
+        let row = report.nodes.iter().find(|node| node.label == "b").ok_or("no b")?;
+        let is_told =
+            row.expected && row.reachable == Some(true) && row.tags.get("role").is_some_and(|role| role == "db");
+        if is_told && report.expected_missing.is_empty() { Ok(()) } else { Err(format!("{row:?}")) }
+    });
+    b.abort();
+    until("a tells that b is down, and when it dials it next", || {
+        let told = a.why("b").map_err(|error| error.to_string())?;
+        let is_told = told.status == Some(Status::Down) && told.next_dial.is_some();
+        if is_told && a.network().expected_missing == ["b"] { Ok(()) } else { Err(format!("{told:?}")) }
+    });
+    a.shutdown();
+}
+
 /// A second node on one directory, and a configuration that contradicts itself, are errors and no panics.
 #[test]
 fn what_cannot_start_says_why() {

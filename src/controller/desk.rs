@@ -111,7 +111,7 @@ impl NodeDesk {
     /// Somebody who is expected by exactly this name and in nobody's view: there is nothing to tell the others.
     fn expect_no_more(&self, text: &str) -> Option<ForgetReport> {
         self.registry.think(|node, _, _| {
-            if !node.find(text).is_empty() {
+            if node.is_called(text) {
                 return None;
             }
             let id = node.expect_no_more(&text.parse().ok()?)?;

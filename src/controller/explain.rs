@@ -23,9 +23,13 @@ pub fn why(registry: &Registry, text: &str) -> Result<WhyReport, AdminError> {
 }
 
 fn of_node(node: &Node, now: Now, text: &str) -> Result<WhyReport, AdminError> {
+    // The name of somebody who is expected is a better reading than the first digits of somebody's id.
+    if let Some(told) = of_expected(node, now, text).filter(|_| !node.is_called(text)) {
+        return Ok(told);
+    }
     match node.find_remembered(text).as_slice() {
         [id] => node.why(id, now).ok_or_else(|| unknown(text)),
-        [] => of_expected(node, now, text).ok_or_else(|| unknown(text)),
+        [] => Err(unknown(text)),
         several => Err(ambiguous(node, text, several)),
     }
 }

@@ -154,6 +154,11 @@ impl Expectations {
         Some(dropped)
     }
 
+    /// True if nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// True if a node that says this of itself is expected.
     pub fn is_expected(&self, id: &ControllerId, label: &Label) -> bool {
         self.held.contains_key(&Expected::Id(*id)) || self.held.contains_key(&Expected::Label(label.clone()))

@@ -97,6 +97,9 @@ impl Node {
 
     /// News of a node: where it is to be found, or that it is expected no more.
     pub(super) fn follow_expected(&mut self, id: &ControllerId) {
+        if self.expectations.is_empty() {
+            return;
+        }
         let Some(entry) = self.view.get(id) else { return };
         let body = &entry.record().body;
         if entry.forget().is_some() {

@@ -22,6 +22,13 @@ impl Node {
         meant(text, self.view.iter().map(|(id, entry)| (*id, Some(&entry.record().body.label))))
     }
 
+    /// True if a node in the view has exactly this label or id, of whatever else this may be the beginning.
+    pub fn is_called(&self, text: &str) -> bool {
+        self.find(text).iter().any(|id| {
+            self.label_of(id).is_some_and(|label| label.as_str() == text) || id.hex().eq_ignore_ascii_case(text)
+        })
+    }
+
     /// These nodes, for somebody who has to choose.
     pub fn names_of(&self, ids: &[ControllerId]) -> String {
         let named = ids.iter().take(MOST_NAMED).map(|id| {
