@@ -54,17 +54,20 @@ pub enum Class {
 }
 
 impl Class {
-    /// Of what a tail says.
+    /// Of what a tail says. A farewell goes behind the news that the node leaves, which it must not overtake: whoever reads
+    /// it reads no further, and would miss a node that has taken its leave.
     pub fn of_request(message: &TailMessage) -> Self {
         match message {
-            TailMessage::Push(_) | TailMessage::Sync { .. } => Self::News,
+            TailMessage::Push(_) | TailMessage::Sync { .. } | TailMessage::Goodbye(Reason::Leaving) => Self::News,
             _ => Self::Control,
         }
     }
 
-    /// Of what a head says. A proof of a large network is more than discovery may have waiting, and can wait.
+    /// Of what a head says; the same holds for its farewell. A proof of a large network is more than discovery may have
+    /// waiting, and can wait.
     pub fn of_answer(message: &HeadMessage) -> Self {
         match message {
+            HeadMessage::Goodbye(Reason::Leaving) => Self::News,
             HeadMessage::Welcome { .. } | HeadMessage::Goodbye(_) => Self::Control,
             HeadMessage::Census { .. } => Self::Bulk,
             _ => Self::News,
