@@ -204,7 +204,8 @@ impl Default for Monitor {
 /// Table `heartbeat`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Heartbeat {
-    /// How often each dialled neighbour is asked for life. Shorter notices a death sooner and costs traffic and
+    /// How often each dialled ring neighbour is asked for life; the others are asked a fifth as often. Shorter notices a death
+    /// sooner and costs traffic and
     /// wake-ups in proportion (about 100 bytes each, both ways); longer is cheaper and slower. Bound: 10ms to 1h.
     pub interval: Duration,
     /// How long after such a request silence becomes suspicion; stretched by measured round trips. Shorter notices
