@@ -44,7 +44,7 @@ pub fn reload(registry: &Registry, running: &mut Config, wanted: &Config) -> Res
             }
             "network.expect" => {
                 let names = wanted.network.expect.clone();
-                registry.think(|node, now, _| node.expect(now, &names));
+                registry.think(|node, now, _| node.expect_nodes(now, &names));
                 running.network.expect = names;
             }
             "node.tags" => {

@@ -1,7 +1,7 @@
 //! From silence to a witness of death.
 //!
 //! ```text
-//!            silence, a failed dial,                no life within a second,
+//!            silence, a failed dial,                no life within 700 ms,
 //!            an edge that broke                     or evidence (refused, timed out)
 //!   (nobody) ─────────────────────▶ Silent + probe ────────────────▶ Accused: stage-1 witness, flooded
 //!      ▲                               │                                │ 2 s, neither life nor refutation

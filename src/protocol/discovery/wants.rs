@@ -50,7 +50,7 @@ impl Wants {
             }
             return false;
         }
-        if self.asked.len() >= self.most || self.deadlines.len() >= 4 * self.most {
+        if self.is_full() {
             return false;
         }
         let deadline = now + RETRY;
@@ -75,6 +75,11 @@ impl Wants {
     /// True if nothing is.
     pub fn is_empty(&self) -> bool {
         self.asked.is_empty()
+    }
+
+    /// True if nothing more is asked for until something has come: what is offered meanwhile is lost here.
+    pub fn is_full(&self) -> bool {
+        self.asked.len() >= self.most || self.deadlines.len() >= 4 * self.most
     }
 
     /// When [`Wants::due`] wants to be called.
@@ -146,6 +151,6 @@ mod tests {
             wants.came(&ShortId([number; 8]), Part::All, 1);
             wants.offered(ShortId([number; 8]), Part::All, Some(1), PeerId(1), Time(0));
         }
-        assert!(wants.len() <= 10 && wants.deadlines.len() <= 40);
+        assert!(wants.len() <= 10 && wants.deadlines.len() <= 40 && wants.is_full());
     }
 }

@@ -141,6 +141,11 @@ impl Node {
         // What is remembered of a closed peer is who it was, not its debts.
         (link.owed, link.want, link.announce, link.held) = Default::default();
         self.feed.part(peer);
+        if let Some(id) =
+            link.node.filter(|id| !self.links.values().any(|other| other.is_edge() && other.node == Some(*id)))
+        {
+            self.agreement.part(&id);
+        }
         self.give_up_censuses(now, peer, actions);
         if link.phase == Phase::Established && reason == Reason::HeartbeatTimeout && !by_remote {
             self.timed_out += 1;

@@ -39,7 +39,7 @@ struct Absence<'a> {
 
 impl Node {
     /// These and no others are expected from now on.
-    pub fn expect(&mut self, now: Now, names: &[Expected]) {
+    pub fn expect_nodes(&mut self, now: Now, names: &[Expected]) {
         self.expectations.set(names);
         let known: Vec<ControllerId> = self.view.iter().map(|(id, _)| *id).collect();
         for id in known {

@@ -26,7 +26,7 @@ use crate::protocol::message::{
 use crate::protocol::open_requests::{MAX_PUSHES, MAX_WATCHES};
 use crate::protocol::peer_state::{Command, NewsKind, Tidings};
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{Item, RecordState, Stage, VerifiedItem};
+use crate::protocol::record::{Item, Record, RecordState, Stage, Verified, VerifiedItem};
 use crate::protocol::report::{Direction, Status};
 use crate::protocol::time::{Now, Time};
 use crate::protocol::view::{Entry, Merged, View};
@@ -73,9 +73,11 @@ impl Node {
         let before = earlier.status;
         let early = matches!(&item, VerifiedItem::Witness(witness) if self.is_early(now.mono, from, witness));
         let part = if early { Part::Suspicion } else { part };
+        let told_again = matches!(&item, VerifiedItem::Record(record) if self.is_all_there_is(&short, record));
         if early && let Some(id) = self.view.resolve(&short) {
             // Also if nothing new is said: whoever is told the same verdict again must believe it in the end.
             self.note_call(now.mono, &id);
+            self.await_verdict(&id);
         }
         let link = from.and_then(|peer| self.links.get_mut(&peer));
         match if early { self.view.accuse(item) } else { self.view.merge(item) } {
@@ -92,9 +94,6 @@ impl Node {
                 self.note_change(now, id, &earlier);
                 self.follow_expected(&id);
                 self.entry_changed(now, id, before, part, actions);
-                if early {
-                    self.await_verdict(&id);
-                }
             }
             Merged::Wanted(short) => {
                 if let Some(link) = link {
@@ -103,11 +102,16 @@ impl Node {
             }
             Merged::Refused(reason) => self.count_dropped(reason),
             Merged::Known => {
-                if let (Some(link), Part::All) = (link, part) {
+                if let Some(link) = link.filter(|_| told_again) {
                     link.knows(&short);
                 }
             }
         }
+    }
+
+    /// True if this record is what is held, and nobody has said anything of it: whoever sends it lacks nothing.
+    fn is_all_there_is(&self, short: &ShortId, record: &Verified<Record>) -> bool {
+        self.view.find(short).is_some_and(|entry| entry.record() == record && !entry.is_accused())
     }
 
     pub(super) fn pushed(&mut self, now: Now, peer: PeerId, said: Tidings<VerifiedItem>, actions: &mut Actions) {
@@ -262,9 +266,10 @@ impl Node {
     ) {
         let same = statement.digest == self.view.digest().half();
         if let Some(link) = self.links.get_mut(&peer).filter(|_| same) {
-            // It knows all that this node does.
-            link.held.clear();
-            link.held_until = None;
+            // It knows the same of all that are up; what is said of others, or against them, is in no digest.
+            let view = &self.view;
+            link.held.retain(|short| view.find(short).is_some_and(|entry| !entry.is_up() || entry.is_accused()));
+            link.held_until = link.held_until.filter(|_| !link.held.is_empty());
         }
         let compare = self.seems_to_differ(now, peer, same);
         // Of nodes only that are in the view: what a stranger states, when there is no room for him, says nothing of it.
@@ -278,6 +283,7 @@ impl Node {
     }
 
     fn take_in(&mut self, now: Now, peer: PeerId, said: Tidings<VerifiedItem>, actions: &mut Actions) {
+        self.fresh.clear();
         for item in said.items {
             self.merge(now, Some(peer), item, actions);
         }
@@ -318,6 +324,9 @@ impl Node {
                 }
             },
         };
+        if lacking.is_some() && self.wants.is_full() {
+            self.count_dropped(Reason::Overloaded);
+        }
         if let Some(part) = lacking
             && self.wants.offered(node, part, Some(version), peer, now)
             && let Some(link) = self.links.get_mut(&peer)

@@ -41,6 +41,7 @@ impl Node {
             ("addresses never reached", self.book.unreached(), unreached),
             ("addresses reached", self.book.reached_count(), addresses),
             ("feed", self.feed.len(), MAX_LOG),
+            ("verdicts to count later", self.verdicts.len(), settings.max_nodes),
             ("called", self.called.len(), settings.max_nodes),
             ("asked for", self.wants.len(), settings.max_nodes),
             ("lost neighbours", self.lost.len(), MAX_LOST),

@@ -7,6 +7,7 @@ mod lives;
 mod places;
 mod rotation;
 mod screening;
+mod spreading;
 mod tags;
 
 use std::net::SocketAddr;
@@ -263,12 +264,14 @@ fn whoever_is_back_up_is_not_kept_waiting_by_old_failures() {
     };
     let witness = Witness::signed(body, &Key(3));
     told(&mut node, at(20), peer, PeerEvent::Push(bringing(vec![VerifiedItem::Witness(witness)])));
+    // Nobody called first, so it counts a while later.
+    node.handle(at(1520), Input::Discovery, &mut Vec::new());
     assert_eq!(node.status(&OTHER), Some(Status::Down));
     let target = HostPort::Ip(address(2));
-    node.book.failed(&target, Duration::ZERO, false, at(30).mono, &mut node.rng);
-    assert!(node.book.obstacle(&target, at(31).mono).is_some());
-    told(&mut node, at(40), peer, PeerEvent::Push(bringing(vec![VerifiedItem::Record(record(OTHER, 2, 1))])));
-    assert_eq!(node.book.obstacle(&target, at(41).mono), None);
+    node.book.failed(&target, Duration::ZERO, false, at(1530).mono, &mut node.rng);
+    assert!(node.book.obstacle(&target, at(1531).mono).is_some());
+    told(&mut node, at(1540), peer, PeerEvent::Push(bringing(vec![VerifiedItem::Record(record(OTHER, 2, 1))])));
+    assert_eq!(node.book.obstacle(&target, at(1541).mono), None);
 }
 
 #[test]

@@ -35,7 +35,10 @@ impl Node {
 
     /// What was called is settled one way or the other.
     pub(super) fn drop_call(&mut self, id: &ControllerId) {
-        self.called.remove(&id.short());
+        let short = id.short();
+        if let Some(called) = self.called.remove(&short) {
+            self.verdicts.remove(&(called.at + self.settings.refute_window * 3 / 4, short));
+        }
     }
 
     /// Since when this record is accused.
@@ -60,14 +63,15 @@ impl Node {
     pub(super) fn await_verdict(&mut self, id: &ControllerId) {
         let Some(record) = self.view.get(id).map(|entry| entry.hash()) else { return };
         if let Some(due) = self.counts_from(id, record) {
-            self.verdicts.push_back((due, id.short()));
+            self.verdicts.insert((due, id.short()));
         }
     }
 
     /// Verdicts whose time has come count now.
     pub(super) fn count_verdicts(&mut self, now: Now, actions: &mut Actions) {
-        while let Some((_, short)) = self.verdicts.front().copied().filter(|(due, _)| *due <= now.mono) {
-            self.verdicts.pop_front();
+        while let Some(first) = self.verdicts.first().copied().filter(|(due, _)| *due <= now.mono) {
+            self.verdicts.remove(&first);
+            let (_, short) = first;
             let Some(entry) = self.view.find(&short).filter(|entry| entry.is_up()) else { continue };
             let id = entry.record().body.id;
             if self.counts_from(&id, entry.hash()).is_none_or(|from| now.mono < from) {
@@ -82,7 +86,7 @@ impl Node {
 
     /// When the next does.
     pub(super) fn verdicts_due(&self) -> Option<Time> {
-        self.verdicts.front().map(|(due, _)| *due)
+        self.verdicts.first().map(|(due, _)| *due)
     }
 
     fn counts_from(&self, id: &ControllerId, record: Hash) -> Option<Time> {

@@ -82,7 +82,7 @@ fn it_is_dialled_for_ever_also_when_the_view_has_forgotten_it() {
     assert!(tries > 7 * 1440 / 2, "{tries}");
     let told = node.warnings_of_absence(at(7 * 86_400_000)).join("\n");
     assert!(told.contains("db is not here: not seen since this node's start; next dial of 10.0.0.9:7100 in"), "{told}");
-    node.expect(at(7 * 86_400_000), &[]);
+    node.expect_nodes(at(7 * 86_400_000), &[]);
     assert_eq!((node.memory().expected.len(), node.expected_missing().len()), (0, 0));
 }
 
