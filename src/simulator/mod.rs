@@ -5,6 +5,7 @@
 //!   trouble     what befalls them: crash, kill, stop, partition, leave, restart
 //!   traffic     connections between them, and what passes on these
 //!   process     one node as its daemon runs it: Node, Peers, codec; one loop instead of threads
+//!   sieve       what it takes off a connection
 //!   hostile     members that lie
 //!   door        what was signed is checked here; equal records are one object for all nodes
 //!   ring        the network keys of one node, as marks without keys
@@ -42,6 +43,7 @@ mod queue;
 mod replay;
 mod ring;
 pub mod scenario;
+mod sieve;
 mod spread;
 mod story;
 mod traffic;

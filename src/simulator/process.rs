@@ -4,7 +4,7 @@
 //! then asks each machine when it wants to be woken.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use std::time::Duration;
 use super::door::{Door, StandIn};
 use super::hostile::Liar;
 use super::ring::Ring;
+use super::sieve::{HANDSHAKE, Said, Sieve};
 use crate::protocol::address::HostPort;
 use crate::protocol::census_report::CensusReport;
 use crate::protocol::codec::{
-    FrameSplitter, Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Message, PREAMBLE, Preamble, decode_frame, encode_frame,
-    frame,
+    FrameSplitter, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Message, Preamble, encode_frame, frame,
 };
 use crate::protocol::heartbeat::{Answers, Side};
 use crate::protocol::identity::{ControllerId, PeerId};
@@ -62,6 +62,8 @@ pub(super) struct Process {
     network: NetworkId,
     ring: Ring,
     ends: BTreeMap<PeerId, End>,
+    /// When each end wants to be woken, if it does.
+    alarms: BTreeSet<(Time, PeerId)>,
     inbox: VecDeque<Input>,
     written: BTreeMap<PeerId, Vec<u8>>,
     effects: Vec<Effect>,
@@ -71,9 +73,7 @@ pub(super) struct Process {
     liar: Option<Liar>,
 }
 
-/// Begins a message of the stand-in handshake, where others have their direction.
-const HANDSHAKE: u8 = 0;
-/// The lengths of its messages: those of the real ones, less the seal that is counted with every packet, but that they do
+/// The lengths of the messages of the stand-in handshake: those of the real ones, less the seal that is counted with every packet, but that they do
 /// not have. The third goes along with what is sealed.
 const FIRST: usize = 28;
 const SECOND: usize = 181;
@@ -102,6 +102,7 @@ impl Process {
             network,
             ring,
             ends: BTreeMap::new(),
+            alarms: BTreeSet::new(),
             inbox: VecDeque::new(),
             written: BTreeMap::new(),
             effects: Vec::new(),
@@ -136,13 +137,13 @@ impl Process {
     /// When it wants [`Process::tick`].
     pub(super) fn deadline(&self) -> Option<Time> {
         let own = [self.node.idle_due(), self.node.discovery_due(), self.leaving].into_iter().flatten();
-        own.chain(self.ends.values().filter_map(|end| end.peer.deadline())).min()
+        own.chain(self.alarms.first().map(|(due, _)| *due)).min()
     }
 
     /// Perhaps a deadline has come.
     pub(super) fn tick(&mut self, now: Now) -> Vec<Effect> {
-        let due = |end: &End| end.peer.deadline().is_some_and(|deadline| deadline <= now.mono);
-        let due: Vec<PeerId> = self.ends.iter().filter(|(_, end)| due(end)).map(|(peer, _)| *peer).collect();
+        let due: BTreeSet<PeerId> =
+            self.alarms.iter().take_while(|(due, _)| *due <= now.mono).map(|(_, p)| *p).collect();
         for peer in due {
             self.feed(now, peer, peer_state::Input::Tick);
         }
@@ -283,8 +284,13 @@ impl Process {
     /// One input for a peer, and what follows from it, up to what it tells its controller.
     fn feed(&mut self, now: Now, peer: PeerId, input: peer_state::Input) {
         let Some(end) = self.ends.get_mut(&peer) else { return };
-        let mut actions = Vec::new();
+        let (mut actions, before) = (Vec::new(), end.peer.deadline());
         end.peer.handle(now.mono, input, &mut actions);
+        let after = end.peer.deadline();
+        if before != after {
+            before.map(|due| self.alarms.remove(&(due, peer)));
+            after.map(|due| self.alarms.insert((due, peer)));
+        }
         for action in actions {
             match action {
                 peer_state::Action::Dial(address) => self.effects.push(Effect::Dial(peer, address)),
@@ -310,8 +316,10 @@ impl Process {
     }
 
     fn report(&mut self, now: Now, peer: PeerId, event: PeerEvent<Arc<Record>, Item>) {
-        if matches!(event, PeerEvent::Closed { .. }) {
-            self.ends.remove(&peer);
+        if matches!(event, PeerEvent::Closed { .. })
+            && let Some(due) = self.ends.remove(&peer).and_then(|end| end.peer.deadline())
+        {
+            self.alarms.remove(&(due, peer));
         }
         if let PeerEvent::Push(said) | PeerEvent::News(said, _) = &event {
             let witnesses = said.items.iter().filter_map(|item| match item {
@@ -445,50 +453,15 @@ fn handshake(said: &[u8], length: usize) -> Vec<u8> {
     message
 }
 
-/// What a frame turned out to be.
-enum Said {
-    Handshake(Vec<u8>),
-    Request(TailMessage),
-    Answer(HeadMessage),
-    Nonsense(Reason),
-}
-
-/// Decodes frames as they are cut.
-struct Sieve {
-    limit: usize,
-    side: Side,
-    said: Vec<Said>,
-}
-
-impl Frames for Sieve {
-    fn limit(&self) -> usize {
-        self.limit
-    }
-
-    fn preamble(&mut self, _: [u8; PREAMBLE]) -> Result<(), Reason> {
-        Ok(())
-    }
-
-    fn frame(&mut self, frame: &[u8]) -> Result<(), Reason> {
-        let said = match (frame.split_first(), self.side) {
-            (Some((&HANDSHAKE, said)), _) => Ok(Said::Handshake(said.to_vec())),
-            (_, Side::Tail) => decode_frame(frame).map(Said::Answer),
-            (_, Side::Head) => decode_frame(frame).map(Said::Request),
-        };
-        self.said.push(said.unwrap_or_else(Said::Nonsense));
-        Ok(())
-    }
-}
-
 /// True for what a node has not checked before, as far as it can remember: what it holds, it has checked.
 fn is_news(node: &Node, item: &VerifiedItem) -> bool {
     let view = node.view();
     match item {
-        VerifiedItem::Record(record) => view.get(&record.body.id).is_none_or(|entry| **entry.record() != **record),
+        VerifiedItem::Record(record) => view.get(&record.body.id).is_none_or(|entry| entry.record() != record),
         VerifiedItem::Witness(witness) => {
             let entry = view.resolve(&witness.body.subject).and_then(|id| view.get(&id));
             let mut held = entry.into_iter().flat_map(|entry| entry.certificate().iter().chain(entry.suspicions()));
-            !held.any(|held| **held == **witness)
+            !held.any(|held| held == witness)
         }
         VerifiedItem::Forget(_) => true,
     }

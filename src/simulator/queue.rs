@@ -1,61 +1,42 @@
 //! What is about to happen, ordered by time and then by the order in which it was decided.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::protocol::time::Time;
 
-/// Events to come.
+/// Events to come. What is sorted are their moments alone: an event is large, and a heap moves what it holds about.
 pub(super) struct Queue<E> {
-    heap: BinaryHeap<Coming<E>>,
+    heap: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    events: Vec<Option<E>>,
+    /// Places among the events that are free.
+    free: Vec<usize>,
     next: u64,
-}
-
-struct Coming<E> {
-    at: Time,
-    number: u64,
-    event: E,
 }
 
 impl<E> Queue<E> {
     pub(super) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), next: 0 }
+        Self { heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), next: 0 }
     }
 
     pub(super) fn push(&mut self, at: Time, event: E) {
-        self.heap.push(Coming { at, number: self.next, event });
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.heap.push(Reverse((at, self.next, place)));
         self.next += 1;
     }
 
     /// The first one, if it comes at `until` or before.
     pub(super) fn pop(&mut self, until: Time) -> Option<(Time, E)> {
-        if self.heap.peek().is_none_or(|first| first.at > until) {
-            return None;
-        }
-        self.heap.pop().map(|first| (first.at, first.event))
+        let Reverse((at, _, place)) = *self.heap.peek().filter(|Reverse((at, ..))| *at <= until)?;
+        self.heap.pop();
+        self.free.push(place);
+        self.events[place].take().map(|event| (at, event))
     }
 }
-
-/// The greatest of a heap comes first: so the earliest is the greatest.
-impl<E> Ord for Coming<E> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
-
-impl<E> PartialOrd for Coming<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> PartialEq for Coming<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<E> Eq for Coming<E> {}
 
 #[cfg(test)]
 mod tests {
