@@ -117,15 +117,21 @@ impl Agreement {
 
     /// This node's statement now.
     pub fn claim(&self, me: &ControllerId, view: &View, now: Time) -> Claim {
-        let digest = view.digest();
-        let nothing = Claim { digest, ages: Vec::new(), at: now, expires: now };
+        let (ages, expires) = self.ages(me, view, now).unwrap_or((Vec::new(), now));
+        Claim { digest: view.digest(), ages, at: now, expires }
+    }
+
+    /// The ages of that statement and when it ends; `None` if nothing is shown. Of a view that changes all the time the
+    /// digest is not worked out for this, as long as the neighbours do not even agree with each other.
+    fn ages(&self, me: &ControllerId, view: &View, now: Time) -> Option<(Vec<Duration>, Time)> {
         let mut ages: Option<Vec<Duration>> = None;
         let mut expires = Time(u64::MAX);
+        let mut stated = None;
         for neighbour in view.neighbours(me) {
-            let Some((statement, dated)) = self.heard.get(&neighbour) else { return nothing };
+            let (statement, dated) = self.heard.get(&neighbour)?;
             let age = now.since(*dated);
-            if statement.digest != digest.half() || age >= self.fresh {
-                return nothing;
+            if statement.digest != *stated.get_or_insert(statement.digest) || age >= self.fresh {
+                return None;
             }
             expires = expires.min(*dated + self.fresh);
             let theirs = statement.ages.iter().map(|units| Duration::from_millis(u64::from(*units) * AGE_UNIT_MS));
@@ -135,26 +141,29 @@ impl Agreement {
                 Some(ages) => ages.iter().zip(&through).map(|(one, two)| *one.max(two)).collect(),
             });
         }
+        if stated.is_some_and(|stated| stated != view.digest().half()) {
+            return None;
+        }
         let mut ages = ages.unwrap_or_default();
         ages.truncate(MAX_RADIUS);
-        Claim { digest, ages, at: now, expires }
+        Some((ages, expires))
     }
 
     /// What can be said of the whole network now.
     pub fn shown(&self, me: &ControllerId, view: &View, now: Time) -> Shown {
-        let claim = self.claim(me, view, now);
+        let ages = self.ages(me, view, now).map(|(ages, _)| ages).unwrap_or_default();
         let live = view.up_count();
         if !view.get(me).is_some_and(Entry::is_up) {
             // Whoever has left is none of those who are to agree.
             return Shown { agreeing: 0, live, radius: 0, age: Duration::ZERO, since: self.since };
         }
-        if claim.ages.is_empty() && live > 1 {
+        if ages.is_empty() && live > 1 {
             return Shown { agreeing: 1, live, radius: 0, age: Duration::ZERO, since: self.since };
         }
         // The ball grows hop by hop until it holds all that can be reached, or all that is shown.
         let balls = self.balls.get_or_init(|| balls(me, view));
-        let radius = claim.ages.len().min(balls.len() - 1);
-        let age = radius.checked_sub(1).and_then(|hop| claim.ages.get(hop)).copied().unwrap_or_default();
+        let radius = ages.len().min(balls.len() - 1);
+        let age = radius.checked_sub(1).and_then(|hop| ages.get(hop)).copied().unwrap_or_default();
         Shown { agreeing: balls[radius], live, radius, age, since: self.since }
     }
 }
