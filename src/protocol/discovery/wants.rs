@@ -30,11 +30,12 @@ struct Asked {
     /// `None`: whatever there is.
     version: Option<u32>,
     deadline: Time,
-    others: Vec<PeerId>,
+    /// Whom to ask next, those that are free at the end.
+    others: [Option<PeerId>; OTHERS],
 }
 
 impl Wants {
-    /// Nothing is lacking. `most`: so many nodes may be asked for at once, about 64 bytes each.
+    /// Nothing is lacking. `most`: so many nodes may be asked for at once, about 120 bytes each.
     pub fn new(most: usize) -> Self {
         Self { asked: BTreeMap::new(), deadlines: VecDeque::new(), most }
     }
@@ -45,8 +46,10 @@ impl Wants {
             && asked.part <= part
             && !version.zip(asked.version).is_some_and(|(offered, asked)| is_newer(offered, asked))
         {
-            if asked.others.len() < OTHERS && !asked.others.contains(&by) {
-                asked.others.push(by);
+            if !asked.others.contains(&Some(by))
+                && let Some(free) = asked.others.iter_mut().find(|other| other.is_none())
+            {
+                *free = Some(by);
             }
             return false;
         }
@@ -54,7 +57,7 @@ impl Wants {
             return false;
         }
         let deadline = now + RETRY;
-        self.asked.insert(node, Asked { part, version, deadline, others: Vec::new() });
+        self.asked.insert(node, Asked { part, version, deadline, others: [None; OTHERS] });
         self.deadlines.push_back((deadline, node));
         true
     }
@@ -93,11 +96,12 @@ impl Wants {
         while let Some((deadline, node)) = self.deadlines.front().copied().filter(|(deadline, _)| *deadline <= now) {
             self.deadlines.pop_front();
             let Some(asked) = self.asked.get_mut(&node).filter(|asked| asked.deadline == deadline) else { continue };
-            if asked.others.is_empty() {
+            let Some(other) = asked.others[0].take() else {
                 self.asked.remove(&node);
                 continue;
-            }
-            next.push((node, asked.part, asked.others.remove(0)));
+            };
+            asked.others.rotate_left(1);
+            next.push((node, asked.part, other));
             asked.deadline = now + RETRY;
             self.deadlines.push_back((asked.deadline, node));
         }
