@@ -1,7 +1,8 @@
 //! All that is known about one node: its record, and what others say of that record.
 //!
-//! Nearly all entries of a network at rest hold a record and nothing else, so that is what they cost: two words. What others
-//! say is kept beside, for as long as there is any.
+//! Nearly all entries of a network at rest hold a record and nothing else, so that is what they cost: three words. What
+//! others say is kept beside, for as long as there is any; what is asked with every announcement is at hand, since there are
+//! dozens of these for each node that joins.
 
 use std::collections::BTreeSet;
 
@@ -32,6 +33,8 @@ pub enum Standing {
 pub struct Entry {
     record: Verified<Record>,
     said: Option<Box<Said>>,
+    number: u32,
+    version: u32,
 }
 
 /// What others say of a record.
@@ -44,8 +47,19 @@ struct Said {
 }
 
 impl Entry {
-    pub(super) fn new(record: Verified<Record>) -> Self {
-        Self { record, said: None }
+    pub(super) fn new(record: Verified<Record>, number: u32) -> Self {
+        let version = record.body.version as u32;
+        Self { record, said: None, number, version }
+    }
+
+    /// Its number among the view's entries, small and without gaps: for as long as the view has the node.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The lower half of its record's version, which is all that announcements say of it.
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// What the node says of itself.

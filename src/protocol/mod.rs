@@ -35,6 +35,7 @@ pub mod list;
 pub mod message;
 pub mod neighbourhood;
 pub mod node;
+pub mod numbers;
 pub mod open_requests;
 pub mod peer_event;
 pub mod peer_state;

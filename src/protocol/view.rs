@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::digest::{self, BUCKETS};
 use super::hash::{Hash, hash_parts};
 use super::identity::{ControllerId, ShortId};
+use super::numbers::Numbers;
 use super::reason::Reason;
 use super::record::{Record, Stage, Verified, VerifiedItem, is_expired};
 use super::rng::Rng;
@@ -50,6 +51,7 @@ pub struct View {
     buckets: Vec<Bucket>,
     digest: OnceCell<Hash>,
     tally: Tally,
+    shelves: Shelves,
     parked: BTreeMap<[u8; 8], Vec<VerifiedItem>>,
     parked_order: VecDeque<[u8; 8]>,
     max_nodes: usize,
@@ -61,6 +63,14 @@ struct Bucket {
     entries: Vec<(ShortId, Entry)>,
     digest: OnceCell<Hash>,
     states: OnceCell<[u8; 8]>,
+}
+
+/// In which bucket the entry of each number is, and the numbers of entries that were dropped: the next ones take these. So
+/// numbers stay as small as the view; who has one of a dropped node written down may read it as another's.
+#[derive(Debug, Default)]
+struct Shelves {
+    bucket_of: Vec<u8>,
+    free: Vec<u32>,
 }
 
 /// What is kept at hand.
@@ -84,6 +94,7 @@ impl View {
             buckets: std::iter::repeat_with(Bucket::default).take(BUCKETS).collect(),
             digest: OnceCell::new(),
             tally: Tally::default(),
+            shelves: Shelves::default(),
             parked: BTreeMap::new(),
             parked_order: VecDeque::new(),
             max_nodes,
@@ -130,6 +141,7 @@ impl View {
             let (short, entry) = bucket.entries.remove(at);
             bucket.states.take();
             self.tally.remove(short, &entry);
+            self.shelves.free.push(entry.number());
         }
         over
     }
@@ -164,6 +176,17 @@ impl View {
         let entries = &self.buckets[usize::from(short.0[0])].entries;
         let at = entries.binary_search_by_key(short, |(held, _)| *held).ok()?;
         entries.get(at).map(|(_, entry)| entry)
+    }
+
+    /// The entries with these numbers, by rising id.
+    pub fn among(&self, numbers: &Numbers) -> impl Iterator<Item = (ShortId, &Entry)> {
+        let mut wanted = [false; BUCKETS];
+        for bucket in numbers.iter().filter_map(|number| self.shelves.bucket_of.get(number as usize)) {
+            wanted[usize::from(*bucket)] = true;
+        }
+        let buckets = self.buckets.iter().zip(wanted).filter(|(_, wanted)| *wanted);
+        let entries = buckets.flat_map(|(bucket, _)| &bucket.entries);
+        entries.filter(|(_, entry)| numbers.contains(entry.number())).map(|(short, entry)| (*short, entry))
     }
 
     /// The full id behind a short one, if its record is known.
@@ -290,14 +313,14 @@ impl View {
                     return Merged::Known;
                 }
                 self.tally.remove(short, held);
-                *held = Entry::new(record);
+                *held = Entry::new(record, held.number());
                 self.tally.add(short, held);
             }
             Err(_) if self.tally.entries >= self.max_nodes => return Merged::Refused(Reason::Overloaded),
             Err(at) => {
-                let entry = Entry::new(record);
+                let entry = Entry::new(record, self.shelves.take(short));
                 self.tally.add(short, &entry);
-                bucket.entries.insert(at, (short, entry));
+                bucket.insert(at, short, entry);
             }
         }
         bucket.changed();
@@ -360,7 +383,29 @@ impl View {
     }
 }
 
+impl Shelves {
+    /// A number for a new entry.
+    fn take(&mut self, short: ShortId) -> u32 {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.bucket_of.push(0);
+            // Entries are fewer than 2^32: each has taken half a kilobyte of memory.
+            self.bucket_of.len() as u32 - 1
+        });
+        self.bucket_of[number as usize] = short.0[0];
+        number
+    }
+}
+
 impl Bucket {
+    /// Grows by a quarter: left to itself, a collection doubles, and half of what a large view takes would be empty.
+    fn insert(&mut self, at: usize, short: ShortId, entry: Entry) {
+        let length = self.entries.len();
+        if length == self.entries.capacity() {
+            self.entries.reserve_exact((length / 4).max(2));
+        }
+        self.entries.insert(at, (short, entry));
+    }
+
     fn changed(&mut self) {
         self.digest.take();
         self.states.take();

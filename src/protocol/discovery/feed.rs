@@ -10,7 +10,7 @@
 //! then, so that ten changes of one record are sent once, and a witness does not drag the record along. The first flush comes 5 ms after the change, later ones at
 //! most every 50 ms.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::protocol::identity::{PeerId, ShortId};
@@ -19,11 +19,13 @@ use crate::protocol::time::Time;
 
 /// Changes remembered. A link that falls further behind than this is brought up to date by `Sync`.
 pub const MAX_LOG: usize = 16_384;
+/// Room for so many is kept when all are sent, 32 bytes each: a change at rest makes a dozen.
+const KEPT: usize = 32;
 
 /// The log and the links' places in it.
 #[derive(Debug)]
 pub struct Feed {
-    log: VecDeque<(ShortId, Part, Option<PeerId>)>,
+    log: VecDeque<Change>,
     first: u64,
     cursors: BTreeMap<PeerId, u64>,
     due: Option<Time>,
@@ -32,13 +34,17 @@ pub struct Feed {
     flush_interval: Duration,
 }
 
-/// What a link has not been sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Behind {
-    /// These parts of these nodes' entries, each once, oldest change first.
-    Entries(Vec<(ShortId, Part)>),
-    /// More than the log remembers: compare whole views.
-    Lost,
+/// Something that changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// Whose entry.
+    pub node: ShortId,
+    /// That entry's number in the view.
+    pub number: u32,
+    /// Which part of it.
+    pub part: Part,
+    /// The link that brought it; `None`: our own doing.
+    pub from: Option<PeerId>,
 }
 
 impl Feed {
@@ -66,12 +72,12 @@ impl Feed {
         self.trim();
     }
 
-    /// A part of a node's entry changed, by news from this link or by our own doing.
-    pub fn changed(&mut self, id: ShortId, part: Part, from: Option<PeerId>, now: Time) {
+    /// A part of a node's entry changed.
+    pub fn changed(&mut self, change: Change, now: Time) {
         if self.cursors.is_empty() {
             return;
         }
-        self.log.push_back((id, part, from));
+        self.log.push_back(change);
         if self.log.len() > MAX_LOG {
             self.log.pop_front();
             self.first += 1;
@@ -106,21 +112,25 @@ impl Feed {
         self.cursors.get(&peer).is_some_and(|cursor| *cursor < self.end())
     }
 
-    /// Takes what this link has not been sent; from now on it counts as sent.
-    pub fn take(&mut self, peer: PeerId) -> Behind {
+    /// True if this link has not been sent more than the log remembers: compare whole views.
+    pub fn has_lost(&self, peer: PeerId) -> bool {
+        self.cursors.get(&peer).is_some_and(|cursor| *cursor < self.first)
+    }
+
+    /// What this link has not been sent, as far as it is remembered: oldest first, and perhaps several times.
+    pub fn unsent(&self, peer: PeerId) -> impl Iterator<Item = &Change> {
+        let cursor = self.cursors.get(&peer).copied().unwrap_or_else(|| self.end());
+        let sent = cursor.saturating_sub(self.first) as usize;
+        self.log.range(sent..).filter(move |change| change.from != Some(peer))
+    }
+
+    /// From now on all that has changed so far counts as sent to this link.
+    pub fn caught_up(&mut self, peer: PeerId) {
         let end = self.end();
-        let Some(cursor) = self.cursors.get_mut(&peer) else { return Behind::Entries(Vec::new()) };
-        let from = std::mem::replace(cursor, end);
-        if from < self.first {
-            self.trim();
-            return Behind::Lost;
+        if let Some(cursor) = self.cursors.get_mut(&peer) {
+            *cursor = end;
         }
-        let mut seen = BTreeSet::new();
-        let unsent = self.log.range((from - self.first) as usize..);
-        let others = unsent.filter(|(.., source)| *source != Some(peer)).map(|(id, part, _)| (*id, *part));
-        let entries = others.filter(|change| seen.insert(*change)).collect();
         self.trim();
-        Behind::Entries(entries)
     }
 
     fn end(&self) -> u64 {
@@ -132,6 +142,9 @@ impl Feed {
         while self.first < needed && self.log.pop_front().is_some() {
             self.first += 1;
         }
+        if self.log.is_empty() {
+            self.log.shrink_to(KEPT);
+        }
     }
 }
 
@@ -139,26 +152,33 @@ impl Feed {
 mod tests {
     use super::*;
 
-    fn id(number: u8) -> ShortId {
-        ShortId([number; 8])
+    fn change(node: u8, from: Option<PeerId>) -> Change {
+        Change { node: ShortId([node; 8]), number: node.into(), part: Part::All, from }
     }
 
     fn feed() -> Feed {
         Feed::new(Duration::from_millis(5), Duration::from_millis(100))
     }
 
+    /// Whose entries this link lacks; it has them then.
+    fn take(feed: &mut Feed, peer: PeerId) -> Option<Vec<u32>> {
+        let taken = feed.unsent(peer).map(|change| change.number).collect();
+        let taken = Some(taken).filter(|_| !feed.has_lost(peer));
+        feed.caught_up(peer);
+        taken
+    }
+
     #[test]
-    fn a_link_gets_each_change_once_and_not_its_own() {
+    fn a_link_gets_each_change_but_its_own() {
         let mut feed = feed();
         let (a, b) = (PeerId(1), PeerId(2));
         feed.join(a);
         feed.join(b);
-        feed.changed(id(1), Part::All, Some(a), Time(0));
-        feed.changed(id(2), Part::All, None, Time(0));
-        feed.changed(id(2), Part::All, None, Time(0));
-        assert_eq!(feed.take(a), Behind::Entries(vec![(id(2), Part::All)]));
-        assert_eq!(feed.take(b), Behind::Entries(vec![(id(1), Part::All), (id(2), Part::All)]));
-        assert_eq!(feed.take(b), Behind::Entries(vec![]));
+        feed.changed(change(1, Some(a)), Time(0));
+        feed.changed(change(2, None), Time(0));
+        assert_eq!(take(&mut feed, a), Some(vec![2]));
+        assert_eq!(take(&mut feed, b), Some(vec![1, 2]));
+        assert_eq!(take(&mut feed, b), Some(vec![]));
         assert!(feed.log.is_empty(), "what everybody has is forgotten");
     }
 
@@ -166,11 +186,11 @@ mod tests {
     fn flushes_are_spaced() {
         let mut feed = feed();
         feed.join(PeerId(1));
-        feed.changed(id(1), Part::All, None, Time(1_000_000));
+        feed.changed(change(1, None), Time(1_000_000));
         assert_eq!(feed.due(), Some(Time(1_005_000)));
         feed.flushed(Time(1_005_000));
         assert_eq!(feed.due(), None);
-        feed.changed(id(1), Part::All, None, Time(1_006_000));
+        feed.changed(change(1, None), Time(1_006_000));
         assert_eq!(feed.due(), Some(Time(1_105_000)));
     }
 
@@ -179,10 +199,11 @@ mod tests {
         let mut feed = feed();
         feed.join(PeerId(1));
         for number in 0..MAX_LOG + 10 {
-            feed.changed(id((number % 200) as u8), Part::All, None, Time(0));
+            feed.changed(change((number % 200) as u8, None), Time(0));
         }
         assert_eq!(feed.log.len(), MAX_LOG);
-        assert_eq!(feed.take(PeerId(1)), Behind::Lost);
-        assert_eq!(feed.take(PeerId(1)), Behind::Entries(vec![]));
+        assert_eq!(take(&mut feed, PeerId(1)), None);
+        assert_eq!(take(&mut feed, PeerId(1)), Some(vec![]));
+        assert!(feed.log.capacity() < 2 * KEPT, "{}", feed.log.capacity());
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::link::{ClosedPeer, Link, Phase};
+use super::link::{ClosedPeer, Contact, Link, Phase};
 use super::spreading::REACH_PATIENCE;
 use super::{Action, Actions, MAX_CLOSED, Node, Notice, Outcome};
 use crate::protocol::address::{HostPort, is_fit_to_learn};
@@ -137,9 +137,7 @@ impl Node {
 
     /// The connection is over: frees its place, and draws the conclusions.
     pub(super) fn closed(&mut self, now: Now, peer: PeerId, reason: Reason, by_remote: bool, actions: &mut Actions) {
-        let Some(mut link) = self.links.remove(&peer) else { return };
-        // What is remembered of a closed peer is who it was, not its debts.
-        (link.owed, link.want, link.announce, link.held) = Default::default();
+        let Some(link) = self.links.remove(&peer) else { return };
         self.feed.part(peer);
         if let Some(id) =
             link.node.filter(|id| !self.links.values().any(|other| other.is_edge() && other.node == Some(*id)))
@@ -176,7 +174,7 @@ impl Node {
         if self.closed.len() == MAX_CLOSED {
             self.closed.pop_front();
         }
-        self.closed.push_back(ClosedPeer { peer, link, at: now.mono, reason });
+        self.closed.push_back(ClosedPeer { contact: Contact::of(peer, &link), at: now.mono, reason });
         self.heads_changed(now);
         self.stir(now);
     }

@@ -94,7 +94,9 @@ impl Node {
             // What both have, but otherwise, is announced: whoever has the greater says so.
             let (both, only): (Vec<_>, Vec<_>) = owed.into_iter().partition(|short| known.contains(short));
             link.owed.extend(only.into_iter().map(|short| (short, Part::All)));
-            link.announce.extend(both);
+            both.iter()
+                .filter_map(|short| self.view.find(short))
+                .for_each(|entry| link.announce.insert(entry.number()));
             lacking.into_iter().for_each(|short| link.wish(short, Part::All));
         }
         self.send_news(now.mono, peer, actions);

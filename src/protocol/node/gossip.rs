@@ -6,41 +6,24 @@
 //!                     └─▶ other link                 held for a second; announced if the remote still lacks it
 //! ```
 //!
-//! What a link is owed is a set of nodes and parts of their entries, not of bytes: the feed adds to it, a `want` and a
-//! comparison add to it, and whatever may be sent takes from it: at a tail a `Push` (four at most are unacknowledged), at
+//! What a link is owed (`outbox`) goes with whatever may be sent: at a tail a `Push` (four at most are unacknowledged), at
 //! a head the answer to a `Push` or a `Watch`. While little happens neither takes messages of its own: a heartbeat arms the
 //! watches, and its answer acknowledges the pushes (`message.rs`).
 
-use std::time::Duration;
-
-use super::link::{Link, Phase};
 use super::rounds::EXPIRY_PERIOD;
 use super::{Action, Actions, MAX_RECENT, Node, Notice};
-use crate::protocol::codec::{MAX_FRAME, encoded_len};
-use crate::protocol::discovery::feed::Behind;
+use crate::protocol::discovery::feed::Change;
 use crate::protocol::heartbeat::PROBE;
 use crate::protocol::identity::{ControllerId, PeerId, ShortId};
-use crate::protocol::message::{
-    Announcement, HeadMessage, MAX_ANNOUNCEMENTS, MAX_ITEMS, News, Part, Statement, TailMessage, Want,
-};
-use crate::protocol::open_requests::{MAX_PUSHES, MAX_WATCHES};
+use crate::protocol::message::{Announcement, HeadMessage, Part, Statement, TailMessage, Want};
+use crate::protocol::open_requests::MAX_WATCHES;
 use crate::protocol::peer_state::{Command, NewsKind, Tidings};
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{Item, Record, RecordState, Stage, Verified, VerifiedItem};
+use crate::protocol::record::{Record, RecordState, Stage, Verified, VerifiedItem};
 use crate::protocol::report::{Direction, Status};
 use crate::protocol::time::{Now, Time};
-use crate::protocol::view::{Entry, Merged, View};
+use crate::protocol::view::{Entry, Merged};
 
-/// Of a frame, what is left beside items, announcements and wishes.
-const MARGIN: usize = 256;
-/// Encoded, in bytes.
-const ANNOUNCEMENT: usize = 17;
-const WANT: usize = 12;
-/// So many changes are pushed in full; of more it is only announced that there are, since most neighbours will have got them
-/// from others.
-const FEW: usize = 4;
-/// Changes are held so long for a link that is not eager: a flood is long over, and agreement shown, by then.
-const HOLD: Duration = Duration::from_secs(1);
 /// A head leaves so many pushes to the next heartbeat to acknowledge.
 const PATIENT_PUSHES: u8 = 2;
 /// So many nodes on average look for a node that somebody suspects (`discovery.md` 2.6).
@@ -73,7 +56,10 @@ impl Node {
         let before = earlier.status;
         let early = matches!(&item, VerifiedItem::Witness(witness) if self.is_early(now.mono, from, witness));
         let part = if early { Part::Suspicion } else { part };
-        let told_again = matches!(&item, VerifiedItem::Record(record) if self.is_all_there_is(&short, record));
+        let told_again = match &item {
+            VerifiedItem::Record(record) => self.is_all_there_is(&short, record),
+            VerifiedItem::Witness(_) | VerifiedItem::Forget(_) => None,
+        };
         if early && let Some(id) = self.view.resolve(&short) {
             // Also if nothing new is said: whoever is told the same verdict again must believe it in the end.
             self.note_call(now.mono, &id);
@@ -85,12 +71,12 @@ impl Node {
                 if before.is_none() {
                     self.note_fresh(short);
                 }
-                if part != Part::All
-                    && let Some(entry) = self.view.find(&short)
-                {
-                    self.wants.came(&short, part, entry.record().body.version as u32);
+                if let Some(entry) = self.view.find(&short) {
+                    if part != Part::All {
+                        self.wants.came(&short, part, entry.version());
+                    }
+                    self.feed.changed(Change { node: short, number: entry.number(), part, from }, now.mono);
                 }
-                self.feed.changed(short, part, from, now.mono);
                 self.note_change(now, id, &earlier);
                 self.follow_expected(&id);
                 self.entry_changed(now, id, before, part, actions);
@@ -102,16 +88,17 @@ impl Node {
             }
             Merged::Refused(reason) => self.count_dropped(reason),
             Merged::Known => {
-                if let Some(link) = link.filter(|_| told_again) {
-                    link.knows(&short);
+                if let Some((link, number)) = link.zip(told_again) {
+                    link.knows(&short, number);
                 }
             }
         }
     }
 
-    /// True if this record is what is held, and nobody has said anything of it: whoever sends it lacks nothing.
-    fn is_all_there_is(&self, short: &ShortId, record: &Verified<Record>) -> bool {
-        self.view.find(short).is_some_and(|entry| entry.record() == record && !entry.is_accused())
+    /// The entry's number if this record is what is held, and nobody has said anything of it: whoever sends it lacks nothing.
+    fn is_all_there_is(&self, short: &ShortId, record: &Verified<Record>) -> Option<u32> {
+        let entry = self.view.find(short).filter(|entry| entry.record() == record && !entry.is_accused());
+        entry.map(Entry::number)
     }
 
     pub(super) fn pushed(&mut self, now: Now, peer: PeerId, said: Tidings<VerifiedItem>, actions: &mut Actions) {
@@ -160,89 +147,6 @@ impl Node {
         self.send_news(now.mono, peer, actions);
     }
 
-    /// Hands every link what the feed has for it.
-    pub(super) fn flush(&mut self, now: Now, actions: &mut Actions) {
-        self.feed.flushed(now.mono);
-        let behind: Vec<PeerId> = self
-            .links
-            .iter()
-            .filter(|(peer, link)| link.is_edge() && self.feed.is_behind(**peer))
-            .map(|(p, _)| *p)
-            .collect();
-        for peer in behind {
-            match self.feed.take(peer) {
-                Behind::Entries(changes) => {
-                    let hold = now.mono + self.rng.jitter(HOLD);
-                    let Some(link) = self.links.get_mut(&peer) else { continue };
-                    let shorts = changes.iter().map(|(short, _)| *short);
-                    match link.eager {
-                        true if changes.len() <= FEW => link.owed.extend(changes),
-                        true => link.announce.extend(shorts),
-                        false if changes.is_empty() => {}
-                        false => {
-                            link.held.extend(shorts);
-                            let until = *link.held_until.get_or_insert(hold);
-                            self.held_due = Some(self.held_due.map_or(until, |due| due.min(until)));
-                        }
-                    }
-                    self.send_news(now.mono, peer, actions);
-                }
-                // Only a tail can compare; a head's tail sees the digests differ and does.
-                Behind::Lost if self.links.get(&peer).is_some_and(Link::is_outgoing_edge) => {
-                    self.sync(now, peer, actions)
-                }
-                Behind::Lost => self.count_dropped(Reason::Overloaded),
-            }
-        }
-    }
-
-    /// What was held for links that are not eager is announced when its time has come.
-    pub(super) fn release_held(&mut self, now: Time, actions: &mut Actions) {
-        self.held_due = None;
-        let mut ready = Vec::new();
-        for (peer, link) in &mut self.links {
-            match link.held_until {
-                Some(until) if until <= now => {
-                    link.held_until = None;
-                    let mut held = std::mem::take(&mut link.held);
-                    link.announce.append(&mut held);
-                    ready.push(*peer);
-                }
-                Some(until) => self.held_due = Some(self.held_due.map_or(until, |due: Time| due.min(until))),
-                None => {}
-            }
-        }
-        for peer in ready {
-            self.send_news(now, peer, actions);
-        }
-    }
-
-    /// Sends what a link is owed, as far as its direction and its open requests allow.
-    pub(super) fn send_news(&mut self, now: Time, peer: PeerId, actions: &mut Actions) {
-        loop {
-            let Some(link) = self.links.get_mut(&peer).filter(|link| link.phase == Phase::Established) else { return };
-            if !link.has_news() {
-                return;
-            }
-            let command = match link.direction {
-                Direction::Outgoing if link.pushes.len() < MAX_PUSHES as usize => {
-                    link.pushes.push_back(now);
-                    Command::Issue(TailMessage::Push(self.take_owed(peer)))
-                }
-                Direction::Incoming if link.watches > 0 => {
-                    link.watches -= 1;
-                    Command::Answer(HeadMessage::News(self.take_owed(peer)))
-                }
-                Direction::Incoming if link.unacknowledged > 0 => {
-                    link.unacknowledged -= 1;
-                    Command::Answer(HeadMessage::Ack(self.take_owed(peer)))
-                }
-                _ => return,
-            };
-            actions.push(Action::Command(peer, command));
-        }
-    }
-
     /// The remote's heartbeat, or its answer to this node's: watches are armed by it, pushes acknowledged.
     pub(super) fn beaten(&mut self, now: Time, peer: PeerId, dated: Option<Time>, actions: &mut Actions) {
         let Some(link) = self.links.get_mut(&peer) else { return };
@@ -268,7 +172,10 @@ impl Node {
         if let Some(link) = self.links.get_mut(&peer).filter(|_| same) {
             // It knows the same of all that are up; what is said of others, or against them, is in no digest.
             let view = &self.view;
-            link.held.retain(|short| view.find(short).is_some_and(|entry| !entry.is_up() || entry.is_accused()));
+            if !link.held.is_empty() {
+                let unsaid = view.among(&link.held).filter(|(_, entry)| !entry.is_up() || entry.is_accused());
+                link.held = unsaid.map(|(_, entry)| entry.number()).collect();
+            }
             link.held_until = link.held_until.filter(|_| !link.held.is_empty());
         }
         let compare = self.seems_to_differ(now, peer, same);
@@ -305,20 +212,20 @@ impl Node {
         let Announcement { node, version, verdict, suspected } = offer;
         let lacking = match self.view.find(&node) {
             None => Some(Part::All),
-            Some(entry) => match (version.wrapping_sub(entry.record().body.version as u32) as i32, entry.verdict()) {
+            Some(entry) => match (version.wrapping_sub(entry.version()) as i32, entry.verdict()) {
                 (1.., _) => Some(Part::All),
                 (0, held) if held != verdict && verdict != [0; 4] => Some(Part::Verdict),
                 (0, _) if suspected && entry.is_up() && !entry.is_suspected() => Some(Part::Suspicion),
                 (0, held) if held == verdict => {
                     if let Some(link) = self.links.get_mut(&peer) {
-                        link.knows(&node);
+                        link.knows(&node, entry.number());
                     }
                     None
                 }
                 // It is the remote that lacks something.
                 _ => {
                     if let Some(link) = self.links.get_mut(&peer) {
-                        link.announce.insert(node);
+                        link.announce.insert(entry.number());
                     }
                     None
                 }
@@ -343,44 +250,6 @@ impl Node {
                 self.send_news(now, peer, actions);
             }
         }
-    }
-
-    /// As much of what a link is owed as fits a message.
-    fn take_owed(&mut self, peer: PeerId) -> News {
-        let Some(link) = self.links.get_mut(&peer) else { return News::default() };
-        let mut news = News { roll: link.roll.take(), ..News::default() };
-        while let Some((short, part)) = link.want.pop_first() {
-            if news.want.push(Want(short, part)).is_err() {
-                link.want.insert(short, part);
-                break;
-            }
-        }
-        let mut room = MAX_FRAME - MARGIN - WANT * news.want.len();
-        while room > ANNOUNCEMENT && news.announcements.len() < MAX_ANNOUNCEMENTS {
-            let Some(short) = link.announce.pop_first() else { break };
-            let Some(entry) = self.view.find(&short) else { continue };
-            // Cannot be full: checked above.
-            let _ = news.announcements.push(announcement(short, entry));
-            room -= ANNOUNCEMENT;
-        }
-        while let Some((short, part)) = link.owed.pop_first() {
-            if part == Part::All {
-                link.owed.remove(&(short, Part::Verdict));
-                link.owed.remove(&(short, Part::Suspicion));
-            }
-            let items = items_of(&self.view, &short, part);
-            let size: usize = items.iter().map(encoded_len).sum();
-            if size > room || news.items.len() + items.len() > MAX_ITEMS {
-                link.owed.insert((short, part));
-                break;
-            }
-            room -= size;
-            for item in items {
-                // Cannot be full: checked above.
-                let _ = news.items.push(item);
-            }
-        }
-        news
     }
 
     fn is_farewell(&self, peer: PeerId, said: &Tidings<VerifiedItem>) -> bool {
@@ -458,26 +327,4 @@ impl Node {
             self.miss(now, Some(id), PROBE);
         }
     }
-}
-
-/// What is known about a node, or a part of it, in the order in which it can be merged.
-fn items_of(view: &View, short: &ShortId, part: Part) -> Vec<Item> {
-    let Some(entry) = view.find(short) else { return Vec::new() };
-    let mut items = Vec::new();
-    if part == Part::All {
-        items.push(VerifiedItem::Record(entry.record().clone()));
-    }
-    if part != Part::Suspicion {
-        items.extend(entry.verdict_items());
-    }
-    if part != Part::Verdict {
-        items.extend(entry.suspicions().cloned().map(VerifiedItem::Witness));
-    }
-    items.into_iter().map(|item| item.item()).collect()
-}
-
-fn announcement(node: ShortId, entry: &Entry) -> Announcement {
-    // The lower half is all that is said of a version.
-    let version = entry.record().body.version as u32;
-    Announcement { node, version, verdict: entry.verdict(), suspected: entry.is_suspected() }
 }

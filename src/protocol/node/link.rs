@@ -11,6 +11,7 @@ use crate::protocol::key_mark::KeyMark;
 use crate::protocol::message::{Part, Purpose, Roll};
 use crate::protocol::node::Ticket;
 use crate::protocol::node::rotation::Ageing;
+use crate::protocol::numbers::Numbers;
 use crate::protocol::reason::Reason;
 use crate::protocol::report::Direction;
 use crate::protocol::time::Time;
@@ -85,9 +86,9 @@ pub struct Link {
     /// Of a head: pushes that it has not acknowledged.
     pub(super) unacknowledged: u8,
     pub(super) owed: BTreeSet<(ShortId, Part)>,
-    pub(super) announce: BTreeSet<ShortId>,
+    pub(super) announce: Numbers,
     /// To be announced later, unless the remote shows that it knows.
-    pub(super) held: BTreeSet<ShortId>,
+    pub(super) held: Numbers,
     pub(super) held_until: Option<Time>,
     pub(super) want: BTreeMap<ShortId, Part>,
     pub(super) roll: Option<Roll>,
@@ -95,17 +96,52 @@ pub struct Link {
     pub(super) last_sync: Option<Time>,
 }
 
-/// A connection that is over.
+/// A connection as reports show it.
 #[derive(Clone, Debug)]
-pub struct ClosedPeer {
+pub struct Contact {
     /// Its number.
     pub peer: PeerId,
-    /// As it was.
-    pub link: Link,
+    /// Who dialled.
+    pub direction: Direction,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The remote node, once it is known (or, of a dial, expected).
+    pub node: Option<ControllerId>,
+    /// Its label, once it is known.
+    pub label: Option<Label>,
+    /// Its advertised address, or the socket's other end as long as that is not known.
+    pub address: SocketAddr,
+    /// The network key it was made with, once the handshake was over.
+    pub key: Option<KeyMark>,
+    /// Smoothed, at the tail.
+    pub round_trip: Option<Duration>,
+}
+
+/// A connection that is over: who it was, and not what it was about.
+#[derive(Clone, Debug)]
+pub struct ClosedPeer {
+    /// Who it was.
+    pub contact: Contact,
     /// When it ended.
     pub at: Time,
     /// Why.
     pub reason: Reason,
+}
+
+impl Contact {
+    pub(super) fn of(peer: PeerId, link: &Link) -> Self {
+        let (label, address) = link.said.clone().filter(|_| link.node.is_some()).unzip();
+        Self {
+            peer,
+            direction: link.direction,
+            purpose: link.purpose,
+            node: link.node,
+            label,
+            address: address.unwrap_or(link.address),
+            key: link.key,
+            round_trip: link.round_trip,
+        }
+    }
 }
 
 impl Link {
@@ -139,8 +175,8 @@ impl Link {
             pushes: VecDeque::new(),
             unacknowledged: 0,
             owed: BTreeSet::new(),
-            announce: BTreeSet::new(),
-            held: BTreeSet::new(),
+            announce: Numbers::default(),
+            held: Numbers::default(),
             held_until: None,
             want: BTreeMap::new(),
             roll: None,
@@ -164,10 +200,10 @@ impl Link {
     }
 
     /// The remote has shown that it has of this node what this one has.
-    pub(super) fn knows(&mut self, short: &ShortId) {
+    pub(super) fn knows(&mut self, short: &ShortId, number: u32) {
         self.owed.remove(&(*short, Part::All));
-        self.announce.remove(short);
-        self.held.remove(short);
+        self.announce.remove(number);
+        self.held.remove(number);
     }
 
     /// True if anything is to be said now.

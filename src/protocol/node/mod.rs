@@ -4,6 +4,7 @@
 //!   access      who is kept out: bans, the allow-list                   Accepted, Hello, Welcome
 //!   admission   who may become a peer, and what a closed one means      Hello, Welcome, Closed
 //!   gossip      news in and out                                         Push, News
+//!   outbox      what each link is still to be told                      Push, News
 //!   spreading   over which edges changes go at once                     the tick of "monitor idle"
 //!   comparing   views that differ                                       Sync, Differences
 //!   places      who gets one of a bounded number                        Accepted, Hello
@@ -43,6 +44,7 @@ mod idle;
 mod link;
 mod lives;
 mod naming;
+mod outbox;
 mod places;
 mod reporting;
 mod rotation;
@@ -92,7 +94,7 @@ use verdicts::Called;
 
 pub use access::NotBanned;
 pub use exchange::{Action, Event, Input, Notice, Outcome, Ticket};
-pub use link::{ClosedPeer, Link, Phase};
+pub use link::{ClosedPeer, Contact, Link, Phase};
 pub use settings::{MAX_KEPT, Memory, Settings};
 
 /// Closed peers remembered for `kithd peers --all`, about 200 bytes each.

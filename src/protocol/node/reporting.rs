@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Node;
-use super::link::{ClosedPeer, Link, Phase};
-use crate::protocol::identity::{ControllerId, Label, PeerId};
+use super::link::{ClosedPeer, Contact, Phase};
+use crate::protocol::identity::{ControllerId, Label};
 use crate::protocol::reason::Reason;
 use crate::protocol::report::{
     AgreementReport, Direction, EdgeRow, NetworkReport, NodeRow, PeerCounts, PeerRow, RttSummary, SCHEMA, Status,
@@ -76,7 +76,7 @@ impl Node {
     pub fn peer_rows(&self, now: Now) -> Vec<PeerRow> {
         self.links
             .iter()
-            .map(|(peer, link)| row(*peer, link, link.phase.name(), now.wall_at(link.since), None))
+            .map(|(peer, link)| row(&Contact::of(*peer, link), link.phase.name(), now.wall_at(link.since), None))
             .collect()
     }
 
@@ -85,7 +85,7 @@ impl Node {
         let rows = self
             .closed
             .iter()
-            .map(|ClosedPeer { peer, link, at, reason }| row(*peer, link, "closed", now.wall_at(*at), Some(*reason)));
+            .map(|ClosedPeer { contact, at, reason }| row(contact, "closed", now.wall_at(*at), Some(*reason)));
         rows.collect()
     }
 
@@ -170,22 +170,18 @@ impl Node {
     }
 }
 
-fn row(peer: PeerId, link: &Link, state: &str, since_ms: u64, close_reason: Option<Reason>) -> PeerRow {
-    let (label, address) = match link.identity(peer) {
-        Some(identity) => (Some(identity.label.to_string()), identity.address.to_string()),
-        None => (None, link.address.to_string()),
-    };
+fn row(contact: &Contact, state: &str, since_ms: u64, close_reason: Option<Reason>) -> PeerRow {
     PeerRow {
-        peer_id: peer.0,
-        direction: link.direction,
-        purpose: link.purpose,
+        peer_id: contact.peer.0,
+        direction: contact.direction,
+        purpose: contact.purpose,
         state: state.to_owned(),
-        id: link.node.map(|id| id.hex()),
-        label,
-        address,
+        id: contact.node.map(|id| id.hex()),
+        label: contact.label.as_ref().map(ToString::to_string),
+        address: contact.address.to_string(),
         since: rfc3339(since_ms),
-        key: link.key.map(|key| key.to_string()),
-        rtt_ms: link.round_trip.map(|span| span.as_secs_f64() * 1000.0),
+        key: contact.key.map(|key| key.to_string()),
+        rtt_ms: contact.round_trip.map(|span| span.as_secs_f64() * 1000.0),
         heartbeat_outstanding_ms: None,
         bytes_in: 0,
         bytes_out: 0,

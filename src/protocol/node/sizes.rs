@@ -20,7 +20,6 @@ impl Node {
         let outgoing = self.links.len() - incoming;
         let parts = 3 * settings.max_nodes;
         let most = |of: fn(&super::Link) -> usize| self.links.values().map(of).max().unwrap_or_default();
-        let closed = self.closed.iter().map(|closed| closed.link.owed.len() + closed.link.want.len()).sum();
         // An address to which a dial is under way is not dropped for a newer one.
         let addresses = settings.max_addresses + outgoing;
         let unreached = 3 * settings.max_addresses + outgoing;
@@ -37,7 +36,6 @@ impl Node {
             ("links: to be announced", most(|link| link.announce.len() + link.held.len()), 2 * settings.max_nodes),
             ("links: wanted of one", most(|link| link.want.len()), MAX_WANTED),
             ("closed", self.closed.len(), MAX_CLOSED),
-            ("closed: owed and wanted", closed, 0),
             ("addresses never reached", self.book.unreached(), unreached),
             ("addresses reached", self.book.reached_count(), addresses),
             ("feed", self.feed.len(), MAX_LOG),

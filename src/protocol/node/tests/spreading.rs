@@ -7,7 +7,7 @@ const THIRD: ControllerId = ControllerId([3; 32]);
 
 /// What is held back for this link.
 fn held(node: &Node, peer: PeerId) -> Vec<ShortId> {
-    node.links[&peer].held.iter().copied().collect()
+    node.view.among(&node.links[&peer].held).map(|(short, _)| short).collect()
 }
 
 /// A node whose edges to 2 and 4 are not eager, which has heard from 4 that 3 is there, or has left.

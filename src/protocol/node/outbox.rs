@@ -1,0 +1,198 @@
+//! What each link is still to be told.
+//!
+//! A link's debts are a set of nodes and parts of their entries, not of bytes: the feed adds to it, a `want` and a comparison
+//! add to it, and whatever may be sent takes from it. What is only announced are numbers of entries, a bit each
+//! ([`Numbers`]): while a network forms, nearly all of it is announced on every link.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::link::Phase;
+use super::{Action, Actions, Node};
+use crate::protocol::codec::{MAX_FRAME, encoded_len};
+use crate::protocol::discovery::feed::Change;
+use crate::protocol::identity::{PeerId, ShortId};
+use crate::protocol::message::{
+    Announcement, HeadMessage, MAX_ANNOUNCEMENTS, MAX_ITEMS, News, Part, TailMessage, Want,
+};
+use crate::protocol::numbers::Numbers;
+use crate::protocol::open_requests::MAX_PUSHES;
+use crate::protocol::peer_state::Command;
+use crate::protocol::reason::Reason;
+use crate::protocol::record::{Item, VerifiedItem};
+use crate::protocol::report::Direction;
+use crate::protocol::time::{Now, Time};
+use crate::protocol::view::{Entry, View};
+
+/// Of a frame, what is left beside items, announcements and wishes.
+const MARGIN: usize = 256;
+/// Encoded, in bytes.
+const ANNOUNCEMENT: usize = 17;
+const WANT: usize = 12;
+/// So many changes are pushed in full; of more it is only announced that there are, since most neighbours will have got them
+/// from others.
+const FEW: usize = 4;
+/// Changes are held so long for a link that is not eager: a flood is long over, and agreement shown, by then.
+const HOLD: Duration = Duration::from_secs(1);
+impl Node {
+    /// Hands every link what the feed has for it.
+    pub(super) fn flush(&mut self, now: Now, actions: &mut Actions) {
+        self.feed.flushed(now.mono);
+        let behind: Vec<PeerId> = self
+            .links
+            .iter()
+            .filter(|(peer, link)| link.is_edge() && self.feed.is_behind(**peer))
+            .map(|(p, _)| *p)
+            .collect();
+        for peer in behind {
+            self.hand_on(now, peer, actions);
+            self.feed.caught_up(peer);
+        }
+    }
+
+    /// Adds what has changed to what this link is owed.
+    fn hand_on(&mut self, now: Now, peer: PeerId, actions: &mut Actions) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        if self.feed.has_lost(peer) {
+            // Only a tail can compare; a head's tail sees the digests differ and does.
+            return match link.is_outgoing_edge() {
+                true => self.sync(now, peer, actions),
+                false => self.count_dropped(Reason::Overloaded),
+            };
+        }
+        let until = now.mono + self.rng.jitter(HOLD);
+        let changes = || self.feed.unsent(peer);
+        match few(changes()) {
+            Some(few) if link.eager => link.owed.extend(few),
+            _ if link.eager => changes().for_each(|change| link.announce.insert(change.number)),
+            _ => changes().for_each(|change| link.held.insert(change.number)),
+        }
+        if !link.held.is_empty() {
+            let until = *link.held_until.get_or_insert(until);
+            self.held_due = Some(self.held_due.map_or(until, |due| due.min(until)));
+        }
+        self.send_news(now.mono, peer, actions);
+    }
+
+    /// What was held for links that are not eager is announced when its time has come.
+    pub(super) fn release_held(&mut self, now: Time, actions: &mut Actions) {
+        self.held_due = None;
+        let mut ready = Vec::new();
+        for (peer, link) in &mut self.links {
+            match link.held_until {
+                Some(until) if until <= now => {
+                    link.held_until = None;
+                    link.announce.unite(&std::mem::take(&mut link.held));
+                    ready.push(*peer);
+                }
+                Some(until) => self.held_due = Some(self.held_due.map_or(until, |due: Time| due.min(until))),
+                None => {}
+            }
+        }
+        for peer in ready {
+            self.send_news(now, peer, actions);
+        }
+    }
+
+    /// Sends what a link is owed, as far as its direction and its open requests allow.
+    pub(super) fn send_news(&mut self, now: Time, peer: PeerId, actions: &mut Actions) {
+        loop {
+            let Some(link) = self.links.get_mut(&peer).filter(|link| link.phase == Phase::Established) else { return };
+            if !link.has_news() {
+                return;
+            }
+            let command = match link.direction {
+                Direction::Outgoing if link.pushes.len() < MAX_PUSHES as usize => {
+                    link.pushes.push_back(now);
+                    Command::Issue(TailMessage::Push(self.take_owed(peer)))
+                }
+                Direction::Incoming if link.watches > 0 => {
+                    link.watches -= 1;
+                    Command::Answer(HeadMessage::News(self.take_owed(peer)))
+                }
+                Direction::Incoming if link.unacknowledged > 0 => {
+                    link.unacknowledged -= 1;
+                    Command::Answer(HeadMessage::Ack(self.take_owed(peer)))
+                }
+                _ => return,
+            };
+            actions.push(Action::Command(peer, command));
+        }
+    }
+
+    /// As much of what a link is owed as fits a message.
+    pub(super) fn take_owed(&mut self, peer: PeerId) -> News {
+        let Some(link) = self.links.get_mut(&peer) else { return News::default() };
+        let mut news = News { roll: link.roll.take(), ..News::default() };
+        while let Some((short, part)) = link.want.pop_first() {
+            if news.want.push(Want(short, part)).is_err() {
+                link.want.insert(short, part);
+                break;
+            }
+        }
+        let mut room = MAX_FRAME - MARGIN - WANT * news.want.len();
+        if !link.announce.is_empty() {
+            let most = (room.saturating_sub(1) / ANNOUNCEMENT).min(MAX_ANNOUNCEMENTS);
+            let offers: Vec<(u32, Announcement)> =
+                self.view.among(&link.announce).take(most).map(announcement).collect();
+            if offers.len() < most {
+                // That is all of them, less what the view has dropped meanwhile.
+                link.announce = Numbers::default();
+            }
+            offers.iter().for_each(|(number, _)| link.announce.remove(*number));
+            room -= ANNOUNCEMENT * offers.len();
+            news.announcements = offers.into_iter().map(|(_, offer)| offer).collect();
+        }
+        while let Some((short, part)) = link.owed.pop_first() {
+            if part == Part::All {
+                link.owed.remove(&(short, Part::Verdict));
+                link.owed.remove(&(short, Part::Suspicion));
+            }
+            let items = items_of(&self.view, &short, part);
+            let size: usize = items.iter().map(encoded_len).sum();
+            if size > room || news.items.len() + items.len() > MAX_ITEMS {
+                link.owed.insert((short, part));
+                break;
+            }
+            room -= size;
+            for item in items {
+                // Cannot be full: checked above.
+                let _ = news.items.push(item);
+            }
+        }
+        news
+    }
+}
+
+/// What is known about a node, or a part of it, in the order in which it can be merged.
+fn items_of(view: &View, short: &ShortId, part: Part) -> Vec<Item> {
+    let Some(entry) = view.find(short) else { return Vec::new() };
+    let mut items = Vec::new();
+    if part == Part::All {
+        items.push(VerifiedItem::Record(entry.record().clone()));
+    }
+    if part != Part::Suspicion {
+        items.extend(entry.verdict_items());
+    }
+    if part != Part::Verdict {
+        items.extend(entry.suspicions().cloned().map(VerifiedItem::Witness));
+    }
+    items.into_iter().map(|item| item.item()).collect()
+}
+
+fn announcement((node, entry): (ShortId, &Entry)) -> (u32, Announcement) {
+    let (version, verdict, suspected) = (entry.version(), entry.verdict(), entry.is_suspected());
+    (entry.number(), Announcement { node, version, verdict, suspected })
+}
+
+/// These changes, each once, if they are few.
+fn few<'a>(changes: impl Iterator<Item = &'a Change>) -> Option<BTreeSet<(ShortId, Part)>> {
+    let mut distinct = BTreeSet::new();
+    for change in changes {
+        distinct.insert((change.node, change.part));
+        if distinct.len() > FEW {
+            return None;
+        }
+    }
+    Some(distinct)
+}
