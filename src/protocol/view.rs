@@ -49,6 +49,7 @@ pub enum Merged {
 #[derive(Debug)]
 pub struct View {
     buckets: Vec<Bucket>,
+    hashes: Vec<Hashes>,
     digest: OnceCell<Hash>,
     tally: Tally,
     shelves: Shelves,
@@ -57,10 +58,15 @@ pub struct View {
     max_nodes: usize,
 }
 
-/// The entries of one first byte, by rising id, and their hashes while these hold.
+/// The entries of one first byte, by rising id.
 #[derive(Debug, Default)]
 struct Bucket {
     entries: Vec<(ShortId, Entry)>,
+}
+
+/// A bucket's hashes while these hold: beside the buckets, which are looked into for every piece of news.
+#[derive(Debug, Default)]
+struct Hashes {
     digest: OnceCell<Hash>,
     states: OnceCell<[u8; 8]>,
 }
@@ -92,6 +98,7 @@ impl View {
     pub fn new(max_nodes: usize) -> Self {
         Self {
             buckets: std::iter::repeat_with(Bucket::default).take(BUCKETS).collect(),
+            hashes: std::iter::repeat_with(Hashes::default).take(BUCKETS).collect(),
             digest: OnceCell::new(),
             tally: Tally::default(),
             shelves: Shelves::default(),
@@ -137,9 +144,9 @@ impl View {
         let over: Vec<ControllerId> = self.all().filter(|(_, entry)| is_over(entry)).map(|(id, _)| *id).collect();
         for id in &over {
             let bucket = &mut self.buckets[usize::from(id.0[0])];
-            let Ok(at) = bucket.entries.binary_search_by_key(&id.short(), |(short, _)| *short) else { continue };
+            let Ok(at) = bucket.place(&id.short()) else { continue };
             let (short, entry) = bucket.entries.remove(at);
-            bucket.states.take();
+            self.hashes[usize::from(id.0[0])].states.take();
             self.tally.remove(short, &entry);
             self.shelves.free.push(entry.number());
         }
@@ -173,9 +180,8 @@ impl View {
 
     /// The entry of the node of that short id.
     pub fn find(&self, short: &ShortId) -> Option<&Entry> {
-        let entries = &self.buckets[usize::from(short.0[0])].entries;
-        let at = entries.binary_search_by_key(short, |(held, _)| *held).ok()?;
-        entries.get(at).map(|(_, entry)| entry)
+        let bucket = &self.buckets[usize::from(short.0[0])];
+        bucket.entries.get(bucket.place(short).ok()?).map(|(_, entry)| entry)
     }
 
     /// The entries with these numbers, by rising id.
@@ -246,7 +252,8 @@ impl View {
 
     /// The digest over the nodes that take part.
     pub fn digest(&self) -> Hash {
-        *self.digest.get_or_init(|| digest::whole(self.buckets.iter().map(Bucket::digest)))
+        let buckets = self.buckets.iter().zip(&self.hashes);
+        *self.digest.get_or_init(|| digest::whole(buckets.map(|(bucket, hashes)| hashes.digest(bucket))))
     }
 
     /// Equal for equal digests, and at hand whenever something changed; but whoever can choose records could make it equal
@@ -257,8 +264,9 @@ impl View {
 
     /// Hashes of all that is merged, by bucket, of the buckets from `first` on that are not empty: for `Sync`.
     pub fn bucket_hashes(&self, first: u8) -> impl Iterator<Item = (u8, [u8; 8])> {
-        let buckets = self.buckets.iter().zip(0..=u8::MAX).skip(usize::from(first));
-        buckets.filter(|(bucket, _)| !bucket.entries.is_empty()).map(|(bucket, number)| (number, bucket.states()))
+        let buckets = self.buckets.iter().zip(&self.hashes).zip(0..=u8::MAX).skip(usize::from(first));
+        let buckets = buckets.filter(|((bucket, _), _)| !bucket.entries.is_empty());
+        buckets.map(|((bucket, hashes), number)| (number, hashes.states(bucket)))
     }
 
     /// Each entry's short id and state hash, forgotten ones too, by rising short id.
@@ -302,7 +310,7 @@ impl View {
     fn merge_record(&mut self, record: Verified<Record>) -> Merged {
         let (id, short, hash) = (record.body.id, record.body.id.short(), record.marks().hash);
         let bucket = &mut self.buckets[usize::from(short.0[0])];
-        match bucket.entries.binary_search_by_key(&short, |(held, _)| *held) {
+        match bucket.place(&short) {
             Ok(at) => {
                 let held = &mut bucket.entries[at].1;
                 // Two ids with one short id: lists of edges could not tell them apart.
@@ -323,7 +331,7 @@ impl View {
                 bucket.insert(at, short, entry);
             }
         }
-        bucket.changed();
+        self.hashes[usize::from(short.0[0])] = Hashes::default();
         self.digest.take();
         for item in self.parked.remove(&hash.short()).unwrap_or_default() {
             self.merge(item);
@@ -333,7 +341,7 @@ impl View {
 
     fn merge_about(&mut self, subject: ShortId, named: [u8; 8], item: VerifiedItem, early: bool) -> Merged {
         let bucket = &mut self.buckets[usize::from(subject.0[0])];
-        let at = bucket.entries.binary_search_by_key(&subject, |(held, _)| *held).ok();
+        let at = bucket.place(&subject).ok();
         let held = at.and_then(|at| bucket.entries.get_mut(at)).map(|(_, entry)| entry);
         let Some(entry) = held.filter(|entry| entry.hash().short() == named) else {
             // Asked once: whoever sends it again has nothing better.
@@ -354,11 +362,12 @@ impl View {
         }
         self.tally.remove(subject, &before);
         self.tally.add(subject, entry);
+        let hashes = &mut self.hashes[usize::from(subject.0[0])];
         if before.is_up() != entry.is_up() {
-            bucket.changed();
+            hashes.digest.take();
             self.digest.take();
         }
-        bucket.states.take();
+        hashes.states.take();
         Merged::Changed(id)
     }
 
@@ -406,22 +415,25 @@ impl Bucket {
         self.entries.insert(at, (short, entry));
     }
 
-    fn changed(&mut self) {
-        self.digest.take();
-        self.states.take();
+    /// Where this node's entry is, or would be. Ids are compared as numbers: byte by byte it takes several times as long.
+    fn place(&self, short: &ShortId) -> Result<usize, usize> {
+        let wanted = u64::from_be_bytes(short.0);
+        self.entries.binary_search_by_key(&wanted, |(held, _)| u64::from_be_bytes(held.0))
     }
+}
 
-    fn digest(&self) -> Hash {
+impl Hashes {
+    fn digest(&self, bucket: &Bucket) -> Hash {
         *self.digest.get_or_init(|| {
-            let up = self.entries.iter().filter(|(_, entry)| entry.is_up());
+            let up = bucket.entries.iter().filter(|(_, entry)| entry.is_up());
             digest::bucket(&up.map(|(_, entry)| entry.hash()).collect::<Vec<_>>())
         })
     }
 
-    fn states(&self) -> [u8; 8] {
+    fn states(&self, bucket: &Bucket) -> [u8; 8] {
         *self.states.get_or_init(|| {
-            let mut leaves = Vec::with_capacity(16 * self.entries.len());
-            for (short, entry) in &self.entries {
+            let mut leaves = Vec::with_capacity(16 * bucket.entries.len());
+            for (short, entry) in &bucket.entries {
                 leaves.extend(short.0);
                 leaves.extend(entry.state_hash());
             }
