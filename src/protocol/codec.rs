@@ -149,7 +149,9 @@ impl Message for HeadMessage {
 
 /// A message as one frame, its length included.
 pub fn encode_frame<M: Message>(message: &M) -> Vec<u8> {
-    let mut frame = vec![0; HEADER];
+    // Room for a heartbeat: half of all messages are, and others grow anyway.
+    let mut frame = Vec::with_capacity(128);
+    frame.extend([0; HEADER]);
     frame.push(M::DIRECTION as u8);
     // Writing to a Vec cannot fail, and no type on the wire has a sequence of unknown length.
     let _ = options().serialize_into(&mut frame, message);

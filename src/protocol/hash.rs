@@ -8,7 +8,7 @@ use super::identity::to_hex;
 
 /// 32 bytes of BLAKE2s-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Hash(pub [u8; 32]);
+pub struct Hash(#[serde(with = "super::words")] pub [u8; 32]);
 
 impl Hash {
     /// The first eight bytes, where the whole hash would cost too much room on the wire.
@@ -33,7 +33,7 @@ impl Hash {
 
 /// The first 16 bytes of a [`struct@Hash`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct HalfHash(pub [u8; 16]);
+pub struct HalfHash(#[serde(with = "super::words")] pub [u8; 16]);
 
 impl fmt::Debug for HalfHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// A node's identity in the whole network: its Ed25519 public key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ControllerId(pub [u8; 32]);
+pub struct ControllerId(#[serde(with = "super::words")] pub [u8; 32]);
 
 impl ControllerId {
     /// The eight-byte form used in edge lists and witnesses (`discovery.md` 2.1): its first bytes. A hash would be no harder
@@ -54,7 +54,7 @@ impl FromStr for ControllerId {
 
 /// The first eight bytes of a node id: names a node inside a record or witness.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ShortId(pub [u8; 8]);
+pub struct ShortId(#[serde(with = "super::words")] pub [u8; 8]);
 
 impl fmt::Debug for ShortId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -73,11 +73,11 @@ pub struct Statement {
 
 /// A bucket of the view: nodes whose id begins with this byte, and eight bytes of their entries' hash.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct BucketHash(pub u8, pub [u8; 8]);
+pub struct BucketHash(pub u8, #[serde(with = "super::words")] pub [u8; 8]);
 
 /// An entry of the view, and eight bytes of the hash of all that is known about it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct EntryHash(pub ShortId, pub [u8; 8]);
+pub struct EntryHash(pub ShortId, #[serde(with = "super::words")] pub [u8; 8]);
 
 /// "I have this of that node": whoever lacks it says that he wants it.
 ///
@@ -90,6 +90,7 @@ pub struct Announcement {
     /// The lower half of its record's version.
     pub version: u32,
     /// Tells its verdict (witnesses of `down`, a decision to forget) from others; all zeros if there is none.
+    #[serde(with = "super::words")]
     pub verdict: [u8; 4],
     /// Somebody misses it.
     pub suspected: bool,

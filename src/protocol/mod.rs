@@ -50,3 +50,4 @@ pub mod testimony;
 pub mod time;
 pub mod view;
 pub mod wire;
+pub mod words;

@@ -50,7 +50,7 @@ pub fn is_ahead(issued: u32, now: u32) -> bool {
 
 /// Eight bytes that stand for the network's name in everything signed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct NetworkId(pub [u8; 8]);
+pub struct NetworkId(#[serde(with = "super::words")] pub [u8; 8]);
 
 impl NetworkId {
     /// The id of a network's name.
@@ -61,7 +61,7 @@ impl NetworkId {
 
 /// 64 bytes of Ed25519; two halves because serde knows arrays up to 32.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Signature(pub [u8; 32], pub [u8; 32]);
+pub struct Signature(#[serde(with = "super::words")] pub [u8; 32], #[serde(with = "super::words")] pub [u8; 32]);
 
 impl fmt::Debug for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -170,6 +170,7 @@ pub struct WitnessBody {
     /// Whom it accuses.
     pub subject: ShortId,
     /// First bytes of the hash of the accused record: only what exists can be accused.
+    #[serde(with = "super::words")]
     pub record: [u8; 8],
     /// Suspect or down.
     pub stage: Stage,
@@ -196,6 +197,7 @@ pub struct ForgetBody {
     /// Who is to be forgotten.
     pub subject: ShortId,
     /// First bytes of the hash of the record to forget; a greater record undoes it.
+    #[serde(with = "super::words")]
     pub record: [u8; 8],
     /// Unix hours of the decision.
     pub issued: u32,
@@ -295,6 +297,7 @@ impl<T: Marked> Verified<T> {
 impl<T: Marked> Deref for Verified<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.0.object
     }

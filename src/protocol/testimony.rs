@@ -29,7 +29,7 @@ pub const MAX_SILENT: usize = 16;
 
 /// Names one census: sixteen random bytes, so that nobody can have what others sign in it before it begins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Nonce(pub [u8; 16]);
+pub struct Nonce(#[serde(with = "super::words")] pub [u8; 16]);
 
 impl Nonce {
     /// All 32 hex digits.
