@@ -1,7 +1,8 @@
 //! What this node lacks and whom it has asked.
 //!
 //! Many neighbours announce the same news at once. It is wanted of the first only; if that one does not send it within
-//! 400 ms, of the next that announced it. What nobody sends is found by the next comparison of views.
+//! 400 ms or is gone, of the next that announced it. Verdicts grow while they spread: if another one announced a verdict that
+//! is not the one that came, he is asked as well. What nobody sends is found by the next comparison of views.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -29,27 +30,35 @@ struct Asked {
     part: Part,
     /// `None`: whatever there is.
     version: Option<u32>,
+    by: PeerId,
     deadline: Time,
-    /// Whom to ask next, those that are free at the end.
-    others: [Option<PeerId>; OTHERS],
+    /// Whom to ask next, and for which verdict; those that are free at the end.
+    others: [Option<(PeerId, [u8; 4])>; OTHERS],
 }
 
 impl Wants {
-    /// Nothing is lacking. `most`: so many nodes may be asked for at once, about 120 bytes each.
+    /// Nothing is lacking. `most`: so many nodes may be asked for at once, about 130 bytes each.
     pub fn new(most: usize) -> Self {
         Self { asked: BTreeMap::new(), deadlines: VecDeque::new(), most }
     }
 
-    /// Somebody has this of a node, of this version, and this node lacks it. True if he is to be asked for it now.
-    pub fn offered(&mut self, node: ShortId, part: Part, version: Option<u32>, by: PeerId, now: Time) -> bool {
+    /// Somebody has this of a node, of this version and with this verdict, and this node lacks it. True if he is to be asked
+    /// for it now.
+    pub fn offered(
+        &mut self,
+        node: ShortId,
+        part: Part,
+        (version, verdict): (Option<u32>, [u8; 4]),
+        by: PeerId,
+        now: Time,
+    ) -> bool {
         if let Some(asked) = self.asked.get_mut(&node)
             && asked.part <= part
             && !version.zip(asked.version).is_some_and(|(offered, asked)| is_newer(offered, asked))
         {
-            if !asked.others.contains(&Some(by))
-                && let Some(free) = asked.others.iter_mut().find(|other| other.is_none())
-            {
-                *free = Some(by);
+            let is_known = |other: &Option<_>| other.is_none_or(|(other, _)| other == by);
+            if let Some(place) = asked.others.iter_mut().find(|other| is_known(other)) {
+                *place = Some((by, verdict));
             }
             return false;
         }
@@ -57,16 +66,34 @@ impl Wants {
             return false;
         }
         let deadline = now + RETRY;
-        self.asked.insert(node, Asked { part, version, deadline, others: [None; OTHERS] });
+        self.asked.insert(node, Asked { part, version, by, deadline, others: [None; OTHERS] });
         self.deadlines.push_back((deadline, node));
         true
     }
 
-    /// This much of a node has come.
-    pub fn came(&mut self, node: &ShortId, part: Part, version: u32) {
-        let comes = |asked: &Asked| part <= asked.part && !asked.version.is_some_and(|asked| is_newer(asked, version));
-        if self.asked.get(node).is_some_and(comes) {
+    /// This much of a node has come, and this is its verdict now.
+    pub fn came(&mut self, node: &ShortId, part: Part, version: u32, verdict: [u8; 4], now: Time) {
+        let comes = |asked: &&mut Asked| part <= asked.part && !asked.version.is_some_and(|old| is_newer(old, version));
+        let Some(asked) = self.asked.get_mut(node).filter(comes) else { return };
+        if asked.part == Part::Verdict {
+            asked.retain(|(_, offered)| offered != verdict);
+        }
+        if asked.part != Part::Verdict || asked.others[0].is_none() {
             self.asked.remove(node);
+        } else if asked.deadline != now {
+            asked.deadline = now;
+            self.deadlines.push_front((now, *node));
+        }
+    }
+
+    /// This neighbour is gone: what it was asked for, the next is asked for now.
+    pub fn part(&mut self, peer: PeerId, now: Time) {
+        for (node, asked) in &mut self.asked {
+            asked.retain(|(other, _)| other != peer);
+            if asked.by == peer && asked.deadline != now {
+                asked.deadline = now;
+                self.deadlines.push_front((now, *node));
+            }
         }
     }
 
@@ -96,16 +123,27 @@ impl Wants {
         while let Some((deadline, node)) = self.deadlines.front().copied().filter(|(deadline, _)| *deadline <= now) {
             self.deadlines.pop_front();
             let Some(asked) = self.asked.get_mut(&node).filter(|asked| asked.deadline == deadline) else { continue };
-            let Some(other) = asked.others[0].take() else {
+            let Some((other, _)) = asked.others[0].take() else {
                 self.asked.remove(&node);
                 continue;
             };
             asked.others.rotate_left(1);
+            asked.by = other;
             next.push((node, asked.part, other));
             asked.deadline = now + RETRY;
             self.deadlines.push_back((asked.deadline, node));
         }
         next
+    }
+}
+
+impl Asked {
+    /// Of the others these remain.
+    fn retain(&mut self, stays: impl Fn((PeerId, [u8; 4])) -> bool) {
+        for other in &mut self.others {
+            *other = other.filter(|other| stays(*other));
+        }
+        self.others.sort_by_key(|other| other.is_none());
     }
 }
 
@@ -119,13 +157,14 @@ mod tests {
     use super::*;
 
     const NODE: ShortId = ShortId([1; 8]);
+    const NONE: [u8; 4] = [0; 4];
 
     #[test]
     fn the_first_is_asked_and_the_others_in_their_turn() {
         let mut wants = Wants::new(10);
-        assert!(wants.offered(NODE, Part::All, Some(5), PeerId(1), Time(0)));
+        assert!(wants.offered(NODE, Part::All, (Some(5), NONE), PeerId(1), Time(0)));
         for other in 2..9 {
-            assert!(!wants.offered(NODE, Part::All, Some(5), PeerId(other), Time(0)));
+            assert!(!wants.offered(NODE, Part::All, (Some(5), NONE), PeerId(other), Time(0)));
         }
         assert!(wants.due(Time(399_999)).is_empty());
         assert_eq!(wants.due(Time(400_000)), [(NODE, Part::All, PeerId(2))]);
@@ -138,22 +177,58 @@ mod tests {
     #[test]
     fn something_newer_is_asked_for_at_once_and_what_came_no_more() {
         let mut wants = Wants::new(10);
-        assert!(wants.offered(NODE, Part::Verdict, Some(5), PeerId(1), Time(0)));
-        assert!(wants.offered(NODE, Part::All, Some(5), PeerId(2), Time(0)), "the record says more than the verdict");
-        assert!(wants.offered(NODE, Part::All, Some(6), PeerId(3), Time(0)));
-        wants.came(&NODE, Part::All, 5);
+        assert!(wants.offered(NODE, Part::Verdict, (Some(5), NONE), PeerId(1), Time(0)));
+        assert!(
+            wants.offered(NODE, Part::All, (Some(5), NONE), PeerId(2), Time(0)),
+            "the record says more than the verdict"
+        );
+        assert!(wants.offered(NODE, Part::All, (Some(6), NONE), PeerId(3), Time(0)));
+        wants.came(&NODE, Part::All, 5, NONE, Time(0));
         assert_eq!(wants.len(), 1);
-        wants.came(&NODE, Part::All, 6);
+        wants.came(&NODE, Part::All, 6, NONE, Time(0));
         assert!(wants.is_empty() && wants.due(Time(400_000)).is_empty());
+    }
+
+    #[test]
+    fn when_the_one_that_was_asked_is_gone_the_next_is_asked_at_once() {
+        let mut wants = Wants::new(10);
+        for peer in 1..4 {
+            assert_eq!(wants.offered(NODE, Part::All, (Some(1), NONE), PeerId(peer), Time(0)), peer == 1);
+        }
+        wants.part(PeerId(2), Time(5));
+        assert_eq!(wants.due(Time(5)), [], "it was not asked");
+        wants.part(PeerId(1), Time(10));
+        assert_eq!(wants.deadline(), Some(Time(10)));
+        assert_eq!(wants.due(Time(10)), [(NODE, Part::All, PeerId(3))]);
+        wants.part(PeerId(3), Time(20));
+        assert_eq!((wants.due(Time(20)), wants.len()), (vec![], 0), "nobody is left: the views are compared one day");
+    }
+
+    #[test]
+    fn a_verdict_that_has_grown_meanwhile_is_asked_for_as_well() {
+        let (mut wants, small, grown) = (Wants::new(10), [1; 4], [2; 4]);
+        assert!(wants.offered(NODE, Part::Verdict, (Some(1), small), PeerId(1), Time(0)));
+        assert!(!wants.offered(NODE, Part::Verdict, (Some(1), small), PeerId(2), Time(0)));
+        assert!(!wants.offered(NODE, Part::Verdict, (Some(1), grown), PeerId(3), Time(0)));
+        wants.came(&NODE, Part::Verdict, 1, small, Time(100));
+        assert_eq!(wants.due(Time(100)), [(NODE, Part::Verdict, PeerId(3))], "the other one has nothing more to say");
+        wants.came(&NODE, Part::Verdict, 1, [3; 4], Time(200));
+        assert!(wants.is_empty(), "all was said");
+        assert!(wants.offered(NODE, Part::Verdict, (Some(1), small), PeerId(1), Time(0)));
+        assert!(!wants.offered(NODE, Part::Verdict, (Some(1), grown), PeerId(3), Time(0)));
+        for verdict in [small, grown] {
+            wants.came(&NODE, Part::Verdict, 1, verdict, Time(300));
+        }
+        assert!(wants.is_empty() && wants.due(Time(300)).is_empty(), "one message brought both");
     }
 
     #[test]
     fn what_may_be_asked_for_is_bounded() {
         let mut wants = Wants::new(10);
         for number in 0..100 {
-            wants.offered(ShortId([number; 8]), Part::All, Some(1), PeerId(1), Time(0));
-            wants.came(&ShortId([number; 8]), Part::All, 1);
-            wants.offered(ShortId([number; 8]), Part::All, Some(1), PeerId(1), Time(0));
+            wants.offered(ShortId([number; 8]), Part::All, (Some(1), NONE), PeerId(1), Time(0));
+            wants.came(&ShortId([number; 8]), Part::All, 1, NONE, Time(0));
+            wants.offered(ShortId([number; 8]), Part::All, (Some(1), NONE), PeerId(1), Time(0));
         }
         assert!(wants.len() <= 10 && wants.deadlines.len() <= 40 && wants.is_full());
     }

@@ -139,6 +139,7 @@ impl Node {
     pub(super) fn closed(&mut self, now: Now, peer: PeerId, reason: Reason, by_remote: bool, actions: &mut Actions) {
         let Some(link) = self.links.remove(&peer) else { return };
         self.feed.part(peer);
+        self.wants.part(peer, now.mono);
         if let Some(id) =
             link.node.filter(|id| !self.links.values().any(|other| other.is_edge() && other.node == Some(*id)))
         {

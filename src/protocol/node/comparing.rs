@@ -88,7 +88,8 @@ impl Node {
         let owed: Vec<ShortId> = mine.difference(&theirs).map(|EntryHash(short, _)| *short).collect();
         let known: BTreeSet<ShortId> = theirs.iter().map(|EntryHash(short, _)| *short).collect();
         let lacking: Vec<ShortId> = known.iter().filter(|short| self.view.find(short).is_none()).copied().collect();
-        let lacking = lacking.into_iter().filter(|short| self.wants.offered(*short, Part::All, None, peer, now.mono));
+        let lacking =
+            lacking.into_iter().filter(|short| self.wants.offered(*short, Part::All, (None, [0; 4]), peer, now.mono));
         let lacking: Vec<ShortId> = lacking.collect();
         if let Some(link) = self.links.get_mut(&peer) {
             // What both have, but otherwise, is announced: whoever has the greater says so.

@@ -47,7 +47,7 @@ impl Node {
             VerifiedItem::Forget(forget) => (forget.body.subject, Part::Verdict),
         };
         if let VerifiedItem::Record(record) = &item {
-            self.wants.came(&short, part, record.body.version as u32);
+            self.wants.came(&short, part, record.body.version as u32, [0; 4], now.mono);
         }
         if !self.passes(now, from, &item, actions) {
             return;
@@ -73,7 +73,7 @@ impl Node {
                 }
                 if let Some(entry) = self.view.find(&short) {
                     if part != Part::All {
-                        self.wants.came(&short, part, entry.version());
+                        self.wants.came(&short, part, entry.version(), entry.verdict(), now.mono);
                     }
                     self.feed.changed(Change { node: short, number: entry.number(), part, from }, now.mono);
                 }
@@ -235,7 +235,7 @@ impl Node {
             self.count_dropped(Reason::Overloaded);
         }
         if let Some(part) = lacking
-            && self.wants.offered(node, part, Some(version), peer, now)
+            && self.wants.offered(node, part, (Some(version), verdict), peer, now)
             && let Some(link) = self.links.get_mut(&peer)
         {
             link.wish(node, part);
