@@ -260,7 +260,7 @@ impl Default for Discovery {
             accept_ring: 4,
             flush_first: Duration::from_millis(5),
             flush_interval: Duration::from_millis(50),
-            publish_stability: Duration::from_millis(100),
+            publish_stability: Duration::from_millis(30),
             publish_interval: Duration::from_secs(1),
             refute_window: Duration::from_secs(2),
             dial_timeout: Duration::from_secs(2),

@@ -350,7 +350,7 @@ fn settings(number: usize, connect: Vec<HostPort>, interval: Duration) -> Settin
         accept_ring: 4,
         flush_first: ms(5),
         flush_interval: ms(50),
-        publish_stability: ms(100),
+        publish_stability: ms(30),
         publish_interval: ms(1000),
         refute_window: ms(2000),
         max_outgoing: 64,

@@ -72,7 +72,7 @@
 //! | eager edges of these | 4 | more bytes for each change | later, and by the slowest edges |
 //! | `discovery.flush_first` | 5 ms | changes wait at each hop | the same change is sent in more pieces |
 //! | `discovery.flush_interval` | 50 ms | a network that forms agrees later | more, smaller messages while it does |
-//! | `discovery.publish_stability` | 100 ms | edges are known later | more records while edges settle |
+//! | `discovery.publish_stability` | 30 ms | edges are known later | more records while edges settle |
 //! | `discovery.publish_interval` | 1 s, three at once | edges are known later | a flapping edge costs everybody more |
 
 pub mod agreement;

@@ -2,7 +2,7 @@
 //!
 //! A ring is the order of all live, reachable nodes by `H(ring ‖ id)`; each node dials its successor in both. Directed
 //! rings make the graph strongly connected whatever the random edges are, and random edges keep its diameter small. A
-//! successor is dialled once it has been the same for 300 ms: while nodes pour in it changes with every one of them.
+//! successor is dialled once it has been the same for 150 ms: while nodes pour in it changes with every one of them.
 //!
 //! Of each ring the next two are remembered, so that a newcomer costs one comparison; only when one of these falls away
 //! are all nodes looked through.
@@ -17,7 +17,7 @@ use crate::protocol::time::Time;
 pub const RINGS: usize = 2;
 /// The next ones of a ring that are remembered: the second ring takes its second if its first is the first ring's too.
 const NEXT: usize = 2;
-const STABLE: Duration = Duration::from_millis(300);
+const STABLE: Duration = Duration::from_millis(150);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where a node stands on each ring.
@@ -193,7 +193,7 @@ mod tests {
         let me = ControllerId([99; 32]);
         let mut rings = Rings::new(&me);
         all_fit(&mut rings, &ids(0..1), Time(0));
-        assert_eq!(rings.missing(|_| false, Time(0)), [(ids(0..1)[0], Time(300_000))]);
+        assert_eq!(rings.missing(|_| false, Time(0)), [(ids(0..1)[0], Time(150_000))]);
         all_fit(&mut rings, &ids(1..2), Time(100_000));
         let missing = rings.missing(|_| false, Time(100_000));
         assert_eq!(missing.len(), 2, "with two nodes each ring has its own");

@@ -1,7 +1,7 @@
 //! When this node says something new of itself.
 //!
 //! A record is a flood through the whole network, so it is published when it has settled, not with every edge that comes
-//! and goes: its heads have been the same for 100 ms and nothing more is under way, or for 500 ms in any case, or 2 s have
+//! and goes: its heads have been the same for 30 ms and nothing more is under way, or for 500 ms in any case, or 2 s have
 //! passed. In the long run that is at most once a second: three times at once while a network forms, and then not until three
 //! seconds after the first of them. What cannot wait does not: a refutation, an address that can be reached after all, a
 //! leave. What a user says (tags) need not settle, but waits for that turn: a script that says something new all the time is
