@@ -29,9 +29,12 @@ const MARGIN: usize = 256;
 /// Encoded, in bytes.
 const ANNOUNCEMENT: usize = 17;
 const WANT: usize = 12;
-/// So many changes are pushed in full; of more it is only announced that there are, since most neighbours will have got them
+/// So many records are pushed in full; of more it is only announced that there are, since most neighbours will have got them
 /// from others.
 const FEW: usize = 4;
+/// Words about a node are as long as this share of a record, and each hop that they are only announced on costs three times
+/// the time.
+const WORDS: usize = 4;
 /// Changes are held so long for a link that is not eager: a flood is long over, and agreement shown, by then.
 const HOLD: Duration = Duration::from_secs(1);
 impl Node {
@@ -187,11 +190,10 @@ fn announcement((node, entry): (ShortId, &Entry)) -> (u32, Announcement) {
 
 /// These changes, each once, if they are few.
 fn few<'a>(changes: impl Iterator<Item = &'a Change>) -> Option<BTreeSet<(ShortId, Part)>> {
-    let mut distinct = BTreeSet::new();
+    let (mut distinct, mut room) = (BTreeSet::new(), FEW * WORDS);
     for change in changes {
-        distinct.insert((change.node, change.part));
-        if distinct.len() > FEW {
-            return None;
+        if distinct.insert((change.node, change.part)) {
+            room = room.checked_sub(if change.part == Part::All { WORDS } else { 1 })?;
         }
     }
     Some(distinct)
