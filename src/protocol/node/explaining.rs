@@ -76,7 +76,7 @@ impl Node {
         let mut next = Vec::new();
         if let Some(step) = self.ban_step(None, address, now) {
             next.push(step);
-        } else if self.book.is_proven(address) || self.is_hearsay_wanted() {
+        } else if self.book.is_proven(address) || self.is_hearsay_wanted(now.mono) {
             let at = self.next_dial(address, now).filter(|_| known);
             next.extend(at.map(|at| dial_step(address, at, now)));
         } else {

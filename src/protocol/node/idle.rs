@@ -9,8 +9,8 @@
 //!    and expected nodes that are not up, wherever they were found last: for ever as well,
 //! 3. ring successors without an edge from here,
 //! 4. nodes that are long known, until there are edges to two of them: newcomers alone shall not surround this node,
-//! 5. while below the out-degree: up to two random live nodes not linked either way, and, while few nodes are known,
-//!    addresses others told of,
+//! 5. while below the out-degree: up to two random live nodes not linked either way, one more for each dial that is slow
+//!    (whoever answers first has the place), and, while few nodes are known, addresses others told of,
 //! 6. nodes that are down (`heal`).
 //!
 //! Before all these: neighbours whose connection was made with an older network key (`rotation`).
@@ -22,7 +22,7 @@
 //! where a tail comes from: it can only aim at itself.
 //!
 //! Above the out-degree a random edge that is neither ring, nor configured, nor asked for by the user, nor one of the last
-//! two to long-known nodes is closed.
+//! two to long-known nodes is closed; at the out-degree, random dials that are still under way.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -48,7 +48,7 @@ const DIALS_PER_TICK: usize = 2;
 /// out soon, and by those that still live.
 const DIALS_IN_NEED: (usize, usize) = (8, 32);
 /// In need are nodes with fewer edges than this that miss at least as many nodes.
-const NEED: usize = 4;
+pub(super) const NEED: usize = 4;
 /// Dials under way to addresses others told of.
 const HEARSAY_DIALS: usize = 8;
 /// While fewer nodes are known, addresses others told of are dialled too.
@@ -93,6 +93,7 @@ impl Node {
         self.tend_rings(now);
         self.renew_links(&mut tick, actions);
         self.volunteer_again(&mut tick);
+        self.doubt_slow_dials(&mut tick);
         self.dial_probes(&mut tick, actions);
         self.dial_configured(&mut tick, actions);
         self.dial_expected(&mut tick, actions);
@@ -286,9 +287,11 @@ impl Node {
     fn dial_random(&mut self, tick: &mut Tick, actions: &mut Actions) {
         let edges = self.links.values().filter(|link| link.is_outgoing_edge()).count();
         let (per_tick, wanted) = match edges < NEED && self.detector.missing() >= NEED {
-            true => (DIALS_IN_NEED.0, DIALS_IN_NEED.1.saturating_sub(self.degree())),
-            false => (DIALS_PER_TICK, self.random_lacking()),
+            true => (DIALS_IN_NEED.0, DIALS_IN_NEED.1.saturating_sub(self.under_way())),
+            false => (DIALS_PER_TICK, self.random_lacking(tick.now.mono)),
         };
+        let overdue = self.links.values().filter(|link| link.is_any_dial()).map(Link::overdue_at);
+        tick.wait(overdue.filter(|at| *at > tick.now.mono).min());
         if wanted == 0 {
             return;
         }
@@ -305,12 +308,17 @@ impl Node {
             }
             let Some(entry) = self.view.get(&id) else { continue };
             let address = HostPort::Ip(entry.record().body.address);
-            dialled += usize::from(self.dial_hope(tick, address, Purpose::Overlay, Some(id), actions));
+            if self.dial_hope(tick, address, Purpose::Overlay, Some(id), actions) {
+                dialled += 1;
+                if let Some(mut link) = self.links.last_entry() {
+                    link.get_mut().any = true;
+                }
+            }
         }
     }
 
     fn dial_hearsay(&mut self, tick: &mut Tick, actions: &mut Actions) {
-        if !self.is_hearsay_wanted() {
+        if !self.is_hearsay_wanted(tick.now.mono) {
             return;
         }
         let known: BTreeSet<SocketAddr> = self.view.iter().map(|(_, entry)| entry.record().body.address).collect();
@@ -320,7 +328,7 @@ impl Node {
         let hearsay: Vec<_> = hearsay.map(|(address, _)| address.clone()).collect();
         for address in hearsay {
             let under_way = self.links.values().filter(|link| link.takes_slot() && link.phase != Phase::Established);
-            if under_way.count() >= HEARSAY_DIALS || self.random_lacking() == 0 {
+            if under_way.count() >= HEARSAY_DIALS || self.random_lacking(tick.now.mono) == 0 {
                 break;
             }
             if !self.is_linked_at(&address) {
@@ -330,12 +338,18 @@ impl Node {
     }
 
     /// Addresses that others told of are dialled while neighbours are lacking and few nodes are known.
-    pub(super) fn is_hearsay_wanted(&self) -> bool {
-        self.random_lacking() > 0 && self.view.up_count() < FEW_NODES
+    pub(super) fn is_hearsay_wanted(&self, now: Time) -> bool {
+        self.random_lacking(now) > 0 && self.view.up_count() < FEW_NODES
     }
 
     fn close_surplus(&mut self, tick: &mut Tick, actions: &mut Actions) {
         let edges = self.links.values().filter(|link| link.is_outgoing_edge() && !self.is_second(link)).count();
+        if edges >= self.settings.out_degree {
+            let successors: BTreeSet<ControllerId> = self.rings.successors().collect();
+            let is_ring = |link: &Link| link.node.is_some_and(|id| successors.contains(&id));
+            let late = self.links.iter().filter(|(_, link)| link.is_any_dial() && !is_ring(link));
+            actions.extend(late.map(|(peer, _)| Action::Command(*peer, Command::Close(Reason::Surplus))));
+        }
         if edges <= self.settings.out_degree {
             return;
         }
@@ -442,21 +456,23 @@ impl Node {
         self.links.values().any(|link| link.takes_slot() && link.target.as_ref() == Some(address))
     }
 
-    /// Outgoing edges that stand or may soon.
-    fn degree(&self) -> usize {
-        let counts = |link: &Link| link.is_outgoing_edge() || self.may_become_edge(link);
-        self.links.values().filter(|link| counts(link) && !self.is_second(link)).count()
+    /// Outgoing edges that stand or may in the end.
+    fn under_way(&self) -> usize {
+        let counts = |link: &&Link| link.is_outgoing_edge() || self.may_become_edge(link);
+        self.links.values().filter(counts).filter(|link| !self.is_second(link)).count()
     }
 
     /// How many random edges are to be dialled. Two places are the rings': while a network forms their turn comes last, and an
     /// edge that has to go for them is a change that everybody hears of.
-    fn random_lacking(&self) -> usize {
-        let random = self.links.values().filter(|link| {
-            let counts = link.is_outgoing_edge() || self.may_become_edge(link);
-            counts && link.purpose != Purpose::Ring && !self.is_second(link)
-        });
-        let free = self.settings.out_degree.saturating_sub(self.degree());
-        self.settings.out_degree.saturating_sub(RINGS).saturating_sub(random.count()).min(free)
+    fn random_lacking(&self, now: Time) -> usize {
+        let counts = |link: &&Link| link.is_outgoing_edge() || self.may_become_edge(link) && !link.is_overdue(now);
+        let edges = self.links.values().filter(counts).filter(|link| !self.is_second(link));
+        let (rings, random): (Vec<&Link>, Vec<&Link>) = edges.partition(|link| link.purpose == Purpose::Ring);
+        let most = self.settings.out_degree;
+        let lacking = most.saturating_sub(RINGS.max(rings.len())).saturating_sub(random.len());
+        // Whom a slow machine keeps waiting dials twice as many as it wants, not more and more.
+        let dials = self.links.values().filter(|link| link.is_any_dial()).count();
+        lacking.min((2 * most).saturating_sub(dials))
     }
 
     /// A dial that is likely to succeed: what is configured or down may be dead for ever, and must keep neither the

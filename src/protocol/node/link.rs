@@ -16,6 +16,10 @@ use crate::protocol::reason::Reason;
 use crate::protocol::report::Direction;
 use crate::protocol::time::Time;
 
+/// A dial for a random edge is not waited for any longer: it takes three round trips, and on most links these are over by
+/// then. Sooner, a network that forms would dial nearly everybody twice; later, its slowest links would decide when it agrees.
+const SLOW_DIAL: Duration = Duration::from_millis(300);
+
 /// Nodes that may be wanted of one link, 8 bytes each and a little. A remote that never answers cannot make the list of what
 /// it was told to want grow further; what found no place differs still, and the next comparison of views finds it.
 pub(super) const MAX_WANTED: usize = 4096;
@@ -53,6 +57,8 @@ pub struct Link {
     pub phase: Phase,
     /// Since when.
     pub since: Time,
+    /// When it was dialled or accepted.
+    pub(super) begun: Time,
     /// The socket's other end.
     pub address: SocketAddr,
     /// The remote node, once it is known (or, of a dial, expected).
@@ -70,6 +76,8 @@ pub struct Link {
     pub(super) target: Option<HostPort>,
     pub(super) pinned: bool,
     pub(super) ticket: Option<Ticket>,
+    /// Of a dial: another node would have done as well.
+    pub(super) any: bool,
     /// Told to close, and not yet gone.
     pub(super) dismissed: bool,
     /// What it may still bring that is outdated.
@@ -155,6 +163,7 @@ impl Link {
             purpose,
             phase,
             since: now,
+            begun: now,
             address,
             node: None,
             said: None,
@@ -166,6 +175,7 @@ impl Link {
             target: None,
             pinned: false,
             ticket: None,
+            any: false,
             dismissed: false,
             outdated: Bucket::full(now),
             censuses: Bucket::full(now),
@@ -189,6 +199,20 @@ impl Link {
     pub fn identity(&self, peer: PeerId) -> Option<Identity> {
         let (label, address) = self.said.clone()?;
         Some(Identity { peer, controller: self.node?, label, address })
+    }
+
+    /// A dial for a random edge that is still waited for.
+    pub(super) fn is_any_dial(&self) -> bool {
+        self.any && self.phase != Phase::Established && !self.dismissed
+    }
+
+    /// When somebody else is to be dialled besides: whoever answers first has the place.
+    pub(super) fn overdue_at(&self) -> Time {
+        self.begun + SLOW_DIAL
+    }
+
+    pub(super) fn is_overdue(&self, now: Time) -> bool {
+        self.is_any_dial() && self.overdue_at() <= now
     }
 
     /// Takes note that this is to be asked for, if there is room.

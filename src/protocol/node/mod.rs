@@ -3,6 +3,7 @@
 //! ```text
 //!   access      who is kept out: bans, the allow-list                   Accepted, Hello, Welcome
 //!   admission   who may become a peer, and what a closed one means      Hello, Welcome, Closed
+//!   alarm       when many neighbours fall silent at once                Silent, the tick of "monitor idle"
 //!   gossip      news in and out                                         Push, News
 //!   outbox      what each link is still to be told                      Push, News
 //!   spreading   over which edges changes go at once                     the tick of "monitor idle"
@@ -31,6 +32,7 @@
 
 mod access;
 mod admission;
+mod alarm;
 mod calling;
 mod candidates;
 mod census;
@@ -147,6 +149,7 @@ pub struct Node {
     dial_backs: VecDeque<(Time, ControllerId)>,
     called: BTreeMap<ShortId, Called>,
     verdicts: BTreeSet<(Time, ShortId)>,
+    looked_around: Option<Time>,
     fresh: BTreeSet<ShortId>,
     waiting_for_names: BTreeMap<HostPort, Vec<Ticket>>,
     idle_due: Option<Time>,
@@ -232,6 +235,7 @@ impl Node {
             dial_backs: VecDeque::new(),
             called: BTreeMap::new(),
             verdicts: BTreeSet::new(),
+            looked_around: None,
             fresh: BTreeSet::new(),
             waiting_for_names: BTreeMap::new(),
             idle_due: Some(now.mono),
@@ -418,6 +422,7 @@ impl Node {
             PeerEvent::Silent => {
                 link.silent = true;
                 self.miss(now, link::id_of(&self.links, peer), PROBE);
+                self.look_around(now, actions);
             }
             PeerEvent::Alive => link.silent = false,
             PeerEvent::Closed { reason, by_remote } => self.closed(now, peer, reason, by_remote, actions),

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::address_book::KnownAddress;
+use crate::protocol::report::Direction;
 
 fn dials(actions: &[Action]) -> Vec<SocketAddr> {
     let dials = actions.iter().filter_map(|action| match action {
@@ -130,6 +131,105 @@ fn two_edges_go_to_long_known_nodes_whatever_newcomers_say() {
             }
         }
     }
+}
+
+/// A node that has heard of thirty others, and has just begun to dial six of them.
+fn beginner() -> (Node, BTreeSet<PeerId>) {
+    let mut node = node(1);
+    let peer = linked(&mut node, at(10));
+    let others = (10..40).map(|number| member(number, address(number))).collect();
+    told(&mut node, at(20), peer, PeerEvent::Push(bringing(others)));
+    let begun = step(&mut node, 100..160);
+    assert_eq!(begun.len(), 6, "two places are the rings'");
+    (node, begun)
+}
+
+/// The random dials of these milliseconds.
+fn step(node: &mut Node, span: std::ops::Range<u64>) -> BTreeSet<PeerId> {
+    let mut begun = BTreeSet::new();
+    for ms in span.step_by(20) {
+        let mut actions = Vec::new();
+        node.handle(at(ms), Input::Idle, &mut actions);
+        begun.extend(actions.iter().filter_map(|action| match action {
+            Action::Dial(peer, greeting) if greeting.purpose == Purpose::Overlay => Some(*peer),
+            _ => None,
+        }));
+    }
+    begun
+}
+
+#[test]
+fn while_a_dial_is_slow_somebody_else_is_dialled_besides() {
+    let (mut node, _) = beginner();
+    assert_eq!(step(&mut node, 160..400).len(), 0, "they may answer yet");
+    let besides = step(&mut node, 400..700).len();
+    assert_eq!(besides, 6, "one for each");
+    assert!(step(&mut node, 700..2000).len() <= 4, "whom all keep waiting dials no more and more");
+}
+
+#[test]
+fn with_all_edges_in_place_nobody_waits_for_slow_dials() {
+    let (mut node, begun) = beginner();
+    step(&mut node, 160..400);
+    let besides = step(&mut node, 400..700);
+    let later = node.links.iter().filter(|(peer, link)| link.direction == Direction::Outgoing && !begun.contains(peer));
+    let later: Vec<_> = later.map(|(peer, link)| (*peer, link.node.expect("a member"))).collect();
+    for (peer, id) in later {
+        told(&mut node, at(710), peer, PeerEvent::Connected);
+        told(&mut node, at(720), peer, PeerEvent::Welcome { record: record(id, 1, 1), clock_ms: at(720).wall_ms });
+    }
+    assert!(besides.iter().all(|peer| node.links[peer].is_edge()));
+    let mut actions = Vec::new();
+    node.handle(at(800), Input::Idle, &mut actions);
+    let closed: BTreeSet<PeerId> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Command(peer, Command::Close(Reason::Surplus)) => Some(*peer),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(closed, begun);
+}
+
+#[test]
+fn one_silent_neighbour_makes_a_node_look_after_the_others() {
+    let (mut node, begun) = beginner();
+    for peer in &begun {
+        let id = node.links[peer].node.expect("a member");
+        told(&mut node, at(200), *peer, PeerEvent::Welcome { record: record(id, 1, 1), clock_ms: at(200).wall_ms });
+    }
+    let looks = |actions: &Actions| -> BTreeSet<PeerId> {
+        actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Command(peer, Command::Beat) => Some(*peer),
+                _ => None,
+            })
+            .collect()
+    };
+    let first = *begun.first().expect("six");
+    assert_eq!(looks(&told(&mut node, at(5000), first, PeerEvent::Silent)), begun);
+    let next = *begun.last().expect("six");
+    assert!(looks(&told(&mut node, at(5900), next, PeerEvent::Silent)).is_empty(), "once in an interval");
+    assert_eq!(looks(&told(&mut node, at(6100), next, PeerEvent::Silent)), begun);
+}
+
+#[test]
+fn while_many_are_missed_tails_are_looked_for_and_slow_dials_are_doubted() {
+    let (mut node, begun) = beginner();
+    let quiet = tail(&mut node, 50, Purpose::Overlay);
+    let id = node.links[&quiet].node.expect("known");
+    for (number, peer) in begun.iter().enumerate().take(4) {
+        let id = node.links[peer].node.expect("a member");
+        told(&mut node, at(200), *peer, PeerEvent::Welcome { record: record(id, 1, 1), clock_ms: at(200).wall_ms });
+        assert!(!node.detector.misses(&ControllerId([50; 32])), "{number} are no crowd");
+        told(&mut node, at(300 + 1100 * number as u64), *peer, PeerEvent::Silent);
+    }
+    assert!(node.detector.misses(&id));
+    let unanswered = begun.last().and_then(|peer| node.links[peer].node).expect("a member");
+    assert!(!node.detector.misses(&unanswered));
+    node.handle(at(4710), Input::Idle, &mut Vec::new());
+    assert!(node.detector.misses(&unanswered));
 }
 
 fn last(address: SocketAddr) -> u8 {
