@@ -15,6 +15,7 @@ pub mod access;
 mod counting;
 pub mod desk;
 mod explain;
+mod known_json;
 mod listen;
 mod main_loop;
 mod monitor_idle;

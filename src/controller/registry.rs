@@ -356,8 +356,9 @@ impl Registry {
         if afterwards.wake_discovery {
             let _ = self.lines.discovery.try_send(true);
         }
-        if afterwards.save {
-            let _ = self.lines.status.try_send(StatusCall::Save);
+        if afterwards.save && matches!(self.lines.status.try_send(StatusCall::Save), Err(TrySendError::Full(_))) {
+            // Whatever happens next says it once more.
+            self.inside.lock().memory_stamp = 0;
         }
     }
 

@@ -17,12 +17,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use super::known_json;
 use crate::protocol::node::Memory;
 use crate::secure::keys::{Identity, IdentityError};
 
 /// The most bytes of `known.json` that are read: [`MAX_KEPT`](crate::protocol::node::MAX_KEPT) addresses and as many bans as
 /// `limits.max_bans` can allow need fewer, however long each is. What is longer, this node has not written.
 const MAX_KNOWN: u64 = 32 * 1024 * 1024;
+/// Names that are tried for what is set aside, one a second: whatever damages the file more often than that needs a person.
+const MAX_ASIDE: usize = 60;
 
 /// An open state directory; its lock goes with it.
 #[derive(Debug)]
@@ -52,7 +55,11 @@ impl StateDir {
         let opened = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(&name);
         let lock = opened.map_err(|error| StateError::Failed(name.clone(), error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => {
+                let state = Self { path: path.to_owned(), _lock: lock };
+                state.tidy();
+                Ok(state)
+            }
             Err(TryLockError::WouldBlock) => Err(StateError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(StateError::Failed(name, error)),
         }
@@ -71,8 +78,10 @@ impl StateDir {
     pub fn load(&self) -> (Memory, Option<String>) {
         let path = self.known();
         let read = || -> io::Result<Memory> {
-            // Whatever lies there is opened without waiting: a pipe that nobody writes to would hold up the start.
-            let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path)?;
+            // Whatever lies there is opened without waiting (a pipe that nobody writes to would hold up the start), and
+            // no link is followed: what it leads to is somebody else's.
+            let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed();
+            let file = OpenOptions::new().read(true).custom_flags(flags).open(&path)?;
             let found = file.metadata()?;
             if !found.is_file() {
                 return Err(io::Error::new(ErrorKind::InvalidData, "it is not a file"));
@@ -82,7 +91,7 @@ impl StateDir {
             }
             let mut text = Vec::new();
             file.take(MAX_KNOWN).read_to_end(&mut text)?;
-            Ok(serde_json::from_slice(&text)?)
+            known_json::read(&text)
         };
         match read() {
             Ok(memory) => (memory, None),
@@ -96,7 +105,18 @@ impl StateDir {
     /// # Errors
     /// The system's; the old file is then whole.
     pub fn save(&self, memory: &Memory) -> io::Result<()> {
-        replace(&self.known(), &serde_json::to_vec_pretty(memory)?)
+        replace(&self.known(), &known_json::written(memory)?)
+    }
+
+    /// Removes what was being written when an earlier run of the node was killed: the lock says that no other one is at it.
+    fn tidy(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(".known.json.") && name.ends_with(".new") {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     fn known(&self) -> PathBuf {
@@ -105,13 +125,17 @@ impl StateDir {
 
     fn set_aside(&self, path: &Path, why: &io::Error) -> String {
         let seconds = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
-        let aside = self.path.join(format!("known.json.corrupt-{seconds}"));
-        let where_to = match fs::rename(path, &aside) {
-            Ok(()) => format!("it was set aside as {}", aside.display()),
-            Err(error) => format!("it could not be set aside: {error}"),
+        let names = (seconds..).map(|number| self.path.join(format!("known.json.corrupt-{number}")));
+        // Each has its own name, also several of one second: nothing that was set aside is written over.
+        let free = names.take(MAX_ASIDE).find(|name| fs::symlink_metadata(name).is_err());
+        let where_to = match free.map(|aside| fs::rename(path, &aside).map(|()| aside)) {
+            Some(Ok(aside)) => format!("it was set aside as {}", aside.display()),
+            Some(Err(error)) => format!("it could not be set aside: {error}"),
+            None => format!("{MAX_ASIDE} were set aside already"),
         };
         format!(
-            "{} is damaged ({why}): {where_to}; known addresses are learned anew, and bans are to be made anew",
+            "{} is damaged ({why}): {where_to}; the node starts without known addresses and bans: give it an address with \
+             --connect if nobody dials it, and ban anew whom you had banned",
             path.display()
         )
     }
@@ -200,7 +224,12 @@ mod tests {
         let place = KeptPlace { expected: "f".repeat(64), node: "f".repeat(64), address: "x".repeat(60) };
         let expected = vec![place; MAX_EXPECTED];
         // As many as `limits.max_bans` can be.
-        let memory = Memory { version: u64::MAX, addresses: vec![known; MAX_KEPT], bans: vec![ban; 16_384], expected };
+        let memory = Memory {
+            version: 253_402_300_799_999,
+            addresses: vec![known; MAX_KEPT],
+            bans: vec![ban; 16_384],
+            expected,
+        };
         state.save(&memory).unwrap();
         assert_eq!(state.load(), (memory, None));
     }
@@ -220,5 +249,20 @@ mod tests {
         assert_eq!(state.load(), (Memory::default(), None));
         fs::create_dir(place.path().join("known.json")).unwrap();
         assert!(state.load().1.is_some(), "a directory in the file's place");
+        let aside = fs::read_dir(place.path())
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("known.json.corrupt-"));
+        assert_eq!(aside.count(), 2, "both of one second are kept");
+    }
+
+    #[test]
+    fn what_a_killed_node_left_half_written_is_removed_by_the_next() {
+        let place = tempfile::tempdir().unwrap();
+        let names = [".known.json.7.new", ".known.json.8.new", "known.json.corrupt-1", ".known.json.mine"];
+        names.iter().for_each(|name| fs::write(place.path().join(name), b"{\"ver").unwrap());
+        let state = StateDir::open(place.path()).unwrap();
+        let left = names.map(|name| place.path().join(name).exists());
+        assert_eq!(left, [false, false, true, true]);
+        assert_eq!(state.load(), (Memory::default(), None));
     }
 }

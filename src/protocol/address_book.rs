@@ -22,7 +22,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::address::HostPort;
-use super::identity::ControllerId;
+use super::identity::{ControllerId, from_hex};
 use super::neighbourhood::Neighbourhood;
 use super::rng::Rng;
 use super::time::{Now, Time};
@@ -65,6 +65,8 @@ struct Known {
     configured: bool,
     source: Option<Neighbourhood>,
     reached: bool,
+    /// An earlier run has written it down, though nobody answered it there.
+    remembered: bool,
     /// Since when this very node has answered there, in Unix milliseconds: it is kept over restarts.
     since: Option<u64>,
     node: Option<ControllerId>,
@@ -80,6 +82,11 @@ struct Known {
 }
 
 impl Known {
+    /// It was asked for, or has answered and not failed since: an edge may stand for weeks without a new dial.
+    fn is_of_use(&self) -> bool {
+        self.configured || self.reached && self.failures == 0
+    }
+
     /// Between two dials to an address that somebody only told of.
     fn least_pause(&self) -> Duration {
         let hearsay = !self.reached && !self.configured && self.source.is_some();
@@ -147,11 +154,26 @@ impl AddressBook {
         }
     }
 
-    /// Adds an address that answered before this start of the node.
-    pub fn remember(&mut self, address: SocketAddr, node: ControllerId, since: u64, now: Time) {
-        if self.known.len() < self.max {
-            let known = self.entry(HostPort::Ip(address), now);
-            (known.reached, known.node, known.since) = (true, Some(node), Some(since));
+    /// Adds what an earlier run of the node has written down: those that answered first. Those that records told of
+    /// get half of the room for addresses that never answered, so that talk of new ones finds some; they are no hearsay
+    /// of one source, which a quarter of a large network would not fit into.
+    pub fn remember(&mut self, kept: &[KnownAddress], now: Time) {
+        let mut untried = Vec::new();
+        for kept in kept {
+            let Ok(address @ HostPort::Ip(_)) = kept.address.parse() else { continue };
+            let node = kept.node.as_deref().and_then(from_hex::<32>).map(ControllerId);
+            match (node, kept.since) {
+                (Some(node), Some(since)) if self.known.len() < self.max => {
+                    let known = self.entry(address, now);
+                    (known.reached, known.node, known.since) = (true, Some(node), Some(since));
+                }
+                (Some(_), Some(_)) => {}
+                _ if untried.len() < self.max / 2 => untried.push(address),
+                _ => {}
+            }
+        }
+        for address in untried {
+            self.entry(address, now).remembered = true;
         }
     }
 
@@ -162,7 +184,7 @@ impl AddressBook {
             known.heard = now;
             return true;
         }
-        self.known.retain(|_, known| known.configured || now.since(known.heard) < FORGET_AFTER);
+        self.known.retain(|_, known| known.is_of_use() || now.since(known.heard) < FORGET_AFTER);
         let unreached = self.known.values().filter(|known| !known.reached && !known.configured);
         let (mut all, mut same) = (0, 0);
         for known in unreached {
@@ -312,6 +334,9 @@ impl AddressBook {
             // The next try takes the name's next address, and a new look once all had their turn.
             known.resolved.remove(0);
         }
+        if !served.is_zero() {
+            known.heard = now;
+        }
         known.failures = if served >= GOOD_SERVICE { 1 } else { known.failures.saturating_add(1) };
         let most = if alone && known.configured { BACKOFF_ALONE } else { BACKOFF_MOST };
         known.next_dial = now + rng.jitter(doubled(known.failures).min(most)).max(known.least_pause());
@@ -369,9 +394,10 @@ impl AddressBook {
         known.under_way = false;
     }
 
-    /// What to keep over a restart: whoever was reached and is not this node.
+    /// What to keep over a restart: whoever was reached and is not this node, and what was kept the last time. A node that
+    /// is started while its network is away would otherwise forget where it was.
     pub fn worth_keeping(&self) -> Vec<KnownAddress> {
-        let kept = self.known.iter().filter(|(_, known)| known.reached && !known.myself);
+        let kept = self.known.iter().filter(|(_, known)| (known.reached || known.remembered) && !known.myself);
         kept.map(|(address, known)| KnownAddress {
             address: address.to_string(),
             node: known.node.map(|node| node.hex()),
@@ -408,6 +434,7 @@ impl AddressBook {
             configured: false,
             source: None,
             reached: false,
+            remembered: false,
             since: None,
             node: None,
             myself: false,

@@ -6,6 +6,10 @@ fn address(port: u16) -> HostPort {
     HostPort::Ip(SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
+fn kept(port: u16, since: Option<u64>) -> KnownAddress {
+    KnownAddress { address: address(port).to_string(), node: Some(ControllerId([1; 32]).hex()), since }
+}
+
 fn at(seconds: u64) -> Time {
     Time(seconds * 1_000_000)
 }
@@ -127,6 +131,38 @@ fn long_known_is_who_answered_an_hour_ago_and_still_is_the_same() {
     let known: Vec<_> = book.long_known(3_601_000).map(|(_, node)| node).collect();
     assert_eq!(known, [ControllerId([1; 32])], "another node at the same address is another");
     let mut after = AddressBook::new(5, 5);
-    after.remember(([127, 0, 0, 1], 1).into(), ControllerId([1; 32]), 1000, at(0));
+    after.remember(&[kept(1, Some(1000))], at(0));
     assert_eq!(after.long_known(3_601_000).count(), 1);
+}
+
+#[test]
+fn what_was_kept_is_kept_again_though_nobody_was_there() {
+    let mut book = AddressBook::new(10, 3);
+    let nobody = KnownAddress { node: None, ..kept(9, None) };
+    let told: Vec<_> = (1..=20).map(|port| kept(port, None)).collect();
+    let answered: Vec<_> = (21..=40).map(|port| kept(port, Some(1000))).collect();
+    book.remember(&[told, vec![nobody], answered].concat(), at(0));
+    let again = book.worth_keeping();
+    assert_eq!(again.iter().filter(|kept| kept.since.is_some()).count(), 10, "those that answered come first");
+    assert_eq!(again.len(), 15, "more than one liar could tell of, and room is left for talk: {again:?}");
+    assert_eq!((book.unreached(), book.reached_count()), (5, 10));
+    assert!(book.learn(([10, 0, 0, 1], 1).into(), Some(Neighbourhood::V4([10, 0, 0])), at(0)));
+}
+
+#[test]
+fn who_answers_for_days_on_one_connection_is_not_forgotten() {
+    let (mut book, mut rng) = (AddressBook::new(10, 10), Rng::new(1));
+    let moment = |hours: u64| Now { mono: at(hours * 3600), wall_ms: hours * 3_600_000 };
+    book.reached(&address(1), ControllerId([1; 32]), moment(0));
+    let talk = |book: &mut AddressBook, hours: u64| book.learn(([10, 0, 0, 1], 1).into(), None, moment(hours).mono);
+    talk(&mut book, 60);
+    assert_eq!(book.long_known(moment(60).wall_ms).count(), 1);
+    book.failed(&address(1), Duration::from_secs(60 * 3600), false, moment(60).mono, &mut rng);
+    book.failed(&address(1), Duration::ZERO, false, moment(70).mono, &mut rng);
+    let other =
+        |book: &mut AddressBook, hours| book.learn(([10, 0, 0, 2], hours as u16).into(), None, moment(hours).mono);
+    other(&mut book, 83);
+    assert_eq!(book.reached_count(), 1);
+    other(&mut book, 85);
+    assert_eq!(book.reached_count(), 0, "a day after its end");
 }

@@ -122,6 +122,8 @@ impl Node {
         for (_, what) in changes.into_iter().filter(|(differs, _)| *differs) {
             self.note(now, id, what, None, &[id.short()]);
         }
+        // Where it is now is to be kept, as of one that joins.
+        self.joined += u64::from(held.address != record.address);
     }
 }
 

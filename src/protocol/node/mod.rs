@@ -79,7 +79,7 @@ use super::discovery::wants::Wants;
 use super::expected::Expectations;
 use super::hash::Hash;
 use super::heartbeat::PROBE;
-use super::identity::{ControllerId, Label, PeerId, ShortId, from_hex};
+use super::identity::{ControllerId, Label, PeerId, ShortId};
 use super::key_mark::KeyMark;
 use super::message::Purpose;
 use super::open_requests::MAX_WATCHES;
@@ -180,14 +180,7 @@ impl Node {
         for address in &settings.connect {
             book.configure(address.clone(), now.mono);
         }
-        for kept in &memory.addresses {
-            let Ok(HostPort::Ip(address)) = kept.address.parse() else { continue };
-            let node = kept.node.as_deref().and_then(from_hex::<32>).map(ControllerId);
-            match (node, kept.since) {
-                (Some(node), Some(since)) => book.remember(address, node, since, now.mono),
-                _ => drop(book.learn(address, None, now.mono)),
-            }
-        }
+        book.remember(&memory.addresses, now.mono);
         let times = settings.peer;
         let between = times.between(Purpose::Overlay);
         let fresh = (between * 2).max(times.timeout) + between;

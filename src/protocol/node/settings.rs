@@ -5,18 +5,20 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Node;
 use crate::protocol::address::HostPort;
 use crate::protocol::address_book::KnownAddress;
 use crate::protocol::bucket::Rate;
-use crate::protocol::expected::{Expected, KeptPlace};
+use crate::protocol::expected::{Expected, KeptPlace, MAX_EXPECTED};
 use crate::protocol::identity::{ControllerId, Label};
+use crate::protocol::list::List;
 use crate::protocol::peer_state::PeerTimes;
 use crate::protocol::record::NetworkId;
 use crate::protocol::report::BanRow;
 use crate::protocol::tags::Tags;
+use crate::protocol::view::Standing;
 
 /// What a node is told about itself at its start.
 #[derive(Clone, Debug)]
@@ -83,20 +85,28 @@ pub struct Settings {
 /// reasons. `known.json` stays far below the length at which it is taken for damaged, and no ban is lost to that, however
 /// large the limits are.
 pub const MAX_KEPT: usize = 32_768;
+/// Bans that are read again: as many as `limits.max_bans` can allow.
+const MAX_KEPT_BANS: usize = 16_384;
 
 /// What a node remembers over a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// The greatest version it has published.
     pub version: u64,
-    /// Addresses that answered.
+    /// Addresses that answered, or were told of by records; [`MAX_KEPT`] at most, or they are not what a node wrote.
+    #[serde(deserialize_with = "at_most::<_, _, MAX_KEPT>")]
     pub addresses: Vec<KnownAddress>,
     /// Who is kept out. Files of an older version have none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<_, _, MAX_KEPT_BANS>")]
     pub bans: Vec<BanRow>,
     /// Where expected nodes were found last.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_most::<_, _, MAX_EXPECTED>")]
     pub expected: Vec<KeptPlace>,
+}
+
+/// A sequence that is given up as soon as it is longer than whoever wrote it would have made it.
+fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(from: D) -> Result<Vec<T>, D::Error> {
+    List::<T, MAX>::deserialize(from).map(List::into_vec)
 }
 
 impl Node {
@@ -109,7 +119,9 @@ impl Node {
             addresses.truncate(MAX_KEPT);
         }
         let mut known: BTreeSet<String> = addresses.iter().map(|kept| kept.address.clone()).collect();
-        for (id, entry) in self.view.up().filter(|(id, _)| **id != self.me) {
+        // Who is down may be so only as seen from here: a node whose network is away must not forget where it was.
+        let down = self.view.iter().filter(|(_, entry)| entry.standing() == Standing::Down);
+        for (id, entry) in self.view.up().chain(down).filter(|(id, _)| **id != self.me) {
             if addresses.len() == MAX_KEPT {
                 break;
             }
