@@ -14,6 +14,8 @@ mod evil_peer;
 mod patience;
 mod report;
 #[allow(dead_code, reason = "shared with the hostile cases, which use more of it")]
+mod small_disk;
+#[allow(dead_code, reason = "shared with the hostile cases, which use more of it")]
 mod stranger;
 mod tap;
 
@@ -26,6 +28,8 @@ mod endurance;
 mod expected;
 mod farewell;
 mod flood;
+mod kills;
+mod memory;
 mod misbehaviour;
 mod rotation;
 mod secrecy;
