@@ -12,6 +12,7 @@
 //! for one pure call, never across a send, a join or I/O; what the call wants done is done after it.
 
 pub mod access;
+mod awaiting;
 mod counting;
 pub mod desk;
 mod explain;

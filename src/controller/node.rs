@@ -63,7 +63,7 @@ const RESOLVER: Duration = Duration::from_millis(50);
 ///
 /// Dropping it takes leave of the network and joins its threads, as [`Node::shutdown`] does.
 pub struct Node {
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     reactor: Option<Reactor>,
     admin: Option<AdminServer>,
     acceptor: PollWaker,

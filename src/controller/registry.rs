@@ -128,6 +128,8 @@ struct Inside {
     discovery_sleeps: Option<Time>,
     memory_stamp: u64,
     farewell: Option<Sender<()>>,
+    /// Programs that wait for an agreement of so many: each a thread that waits.
+    waiting: Vec<(usize, Sender<()>)>,
 }
 
 /// See the module.
@@ -151,6 +153,7 @@ struct Afterwards {
     notices: Vec<Notice>,
     fatal: Option<Reason>,
     farewell: Option<Sender<()>>,
+    agreed: Vec<Sender<()>>,
     wake_idle: bool,
     wake_discovery: bool,
     save: bool,
@@ -171,6 +174,7 @@ impl Registry {
             discovery_sleeps: Some(Time::ZERO),
             memory_stamp: 0,
             farewell: None,
+            waiting: Vec::new(),
         };
         Self { around, lines, inside: Mutex::new(inside), subscribers: Mutex::default(), refusals: Mutex::default() }
     }
@@ -254,6 +258,17 @@ impl Registry {
     pub fn await_farewell(&self, told: Sender<()>) {
         self.inside.lock().farewell = Some(told);
         self.think(|_, _, _| ());
+    }
+
+    /// Wants a word on `told` as soon as this node can show that so many live nodes, and no others, hold its view.
+    pub fn await_agreement(&self, live: usize, told: Sender<()>) {
+        self.inside.lock().waiting.push((live, told));
+        self.think(|_, _, _| ());
+    }
+
+    /// Whoever waited has had enough of it, or has been told.
+    pub fn await_no_more(&self, told: &Sender<()>) {
+        self.inside.lock().waiting.retain(|(_, other)| !other.same_channel(told));
     }
 
     /// Starts the thread of a peer the node has admitted or wants dialled, and gives it its first command.
@@ -345,6 +360,9 @@ impl Registry {
         }
         self.tell(&afterwards.notices);
         if let Some(told) = afterwards.farewell {
+            let _ = told.try_send(());
+        }
+        for told in afterwards.agreed {
             let _ = told.try_send(());
         }
         if let Some(reason) = afterwards.fatal {
@@ -451,6 +469,12 @@ impl Inside {
         }
         if self.farewell.is_some() && self.node.farewell_delivered() {
             afterwards.farewell = self.farewell.take();
+        }
+        // Who agrees is reckoned only while somebody waits for just so many.
+        let up = self.node.view().up_count();
+        if self.waiting.iter().any(|(live, _)| *live == up) && self.node.agreement(now).is_unanimous() {
+            let told = self.waiting.extract_if(.., |(live, _)| *live == up).map(|(_, told)| told);
+            afterwards.agreed.extend(told);
         }
     }
 }
