@@ -101,18 +101,11 @@ fn two_hundred_nodes_form_a_network_and_agree_on_who_goes_and_how() {
     let start = Instant::now();
     let first = Node::start(config(&home, 0)).unwrap();
     let seed = first.addresses()[0];
-    let joining = |number: usize| {
+    let mut nodes = vec![first];
+    for number in 1..NODES {
         let mut config = config(&home, number);
         config.network.connect = vec![seed.into()];
-        Node::start(config).unwrap()
-    };
-    // Each start writes a key to the disk and waits for it.
-    let mut nodes = vec![first];
-    for numbers in (1..NODES).collect::<Vec<_>>().chunks(20) {
-        thread::scope(|scope| {
-            let started: Vec<_> = numbers.iter().map(|number| scope.spawn(|| joining(*number))).collect();
-            nodes.extend(started.into_iter().map(|node| node.join().unwrap()));
-        });
+        nodes.push(Node::start(config).unwrap());
     }
     println!("{NODES} nodes started within {:.2} s; before: {before}", start.elapsed().as_secs_f64());
     let reports = agree("a cold start from one seed", &nodes);
