@@ -345,7 +345,9 @@ class Bench:
     def memory(self):
         sizes = [node.memory() for node in self.cluster.nodes]
         threads = sorted(len(os.listdir(f"/proc/{node.process.pid}/task")) for node in self.cluster.nodes)
-        found = {"measured": [max(size["rss"] for size in sizes)], "compared": "VmRSS, shared pages included"}
+        resident = [size["rss"] for size in sizes]
+        found = {"measured": [max(resident)], "compared": "VmRSS, shared pages included"}
+        found["nodes_above_the_goal"] = sum(size > ROWS["memory"][1] for size in resident)
         for name in ("rss", "pss", "private"):
             figures = [size[name] for size in sizes]
             found[f"{name}_mib"] = {"median": round(statistics.median(figures), 2), "max": max(figures)}
