@@ -14,7 +14,7 @@
 //! otherwise, with one link cut and a third node reaching both ends, accusation and refutation would alternate for ever. A
 //! deadline met more than a second late means that this process slept: all deadlines start anew (`discovery.md` 2.6).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::protocol::hash::Hash;
@@ -41,6 +41,11 @@ enum Probe {
     Wanted,
     Sent,
 }
+
+/// A false alarm makes this node more patient for so long, and so many at most count (Lifeguard's local health, Dadgar 2018:
+/// whoever often accuses the living is likely to be slow itself). With eight, a probe may take six seconds.
+const ALARM_LASTS: Duration = Duration::from_secs(30);
+const MAX_ALARMS: usize = 8;
 
 /// What is to be said now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,13 +74,15 @@ pub enum Intent {
 pub struct Detector {
     cases: BTreeMap<ControllerId, Case>,
     barred: BTreeSet<ControllerId>,
+    /// When this node's accusations proved false, the last few.
+    alarms: VecDeque<Time>,
     refute_window: Duration,
 }
 
 impl Detector {
     /// Suspects nobody. `refute_window`: from stage 1 to stage 2.
     pub fn new(refute_window: Duration) -> Self {
-        Self { cases: BTreeMap::new(), barred: BTreeSet::new(), refute_window }
+        Self { cases: BTreeMap::new(), barred: BTreeSet::new(), alarms: VecDeque::new(), refute_window }
     }
 
     /// Nothing is heard of this node; a probe has so long to find it. False if that is known already, or this node may not
@@ -84,7 +91,8 @@ impl Detector {
         if self.barred.contains(&id) || self.cases.contains_key(&id) {
             return false;
         }
-        self.cases.insert(id, Case::Silent { deadline: now + patience, probe: Probe::Wanted });
+        let deadline = now + patience * self.stretch(now);
+        self.cases.insert(id, Case::Silent { deadline, probe: Probe::Wanted });
         true
     }
 
@@ -101,18 +109,35 @@ impl Detector {
     }
 
     /// Authenticated data came from this node itself. True if it was missed until now.
-    pub fn life(&mut self, id: &ControllerId) -> bool {
+    pub fn life(&mut self, id: &ControllerId, now: Time) -> bool {
         self.barred.remove(id);
-        self.cases.remove(id).is_some()
+        let case = self.cases.remove(id);
+        if case.as_ref().is_some_and(Case::is_told) {
+            self.note_alarm(now);
+        }
+        case.is_some()
     }
 
     /// The node has a greater record: whatever was said is refuted.
-    pub fn refuted(&mut self, id: &ControllerId) {
+    pub fn refuted(&mut self, id: &ControllerId, now: Time) {
         // A silence that nobody was told of is not refuted by news that others bring.
-        if matches!(self.cases.get(id), Some(Case::Accused { .. } | Case::Testified { .. })) {
+        if self.cases.get(id).is_some_and(Case::is_told) {
             self.cases.remove(id);
             self.barred.insert(*id);
+            self.note_alarm(now);
         }
+    }
+
+    fn note_alarm(&mut self, now: Time) {
+        if self.alarms.len() == MAX_ALARMS {
+            self.alarms.pop_front();
+        }
+        self.alarms.push_back(now);
+    }
+
+    /// How many times as long as usual this node waits: it may be the one that is slow.
+    fn stretch(&self, now: Time) -> u32 {
+        1 + self.alarms.iter().filter(|alarm| now.since(**alarm) < ALARM_LASTS).count() as u32
     }
 
     /// The entry is settled or gone: no case any more.
@@ -175,7 +200,7 @@ impl Detector {
 
     /// Stage 1 was issued, by this node or, since then, by another: the accused has had so long to speak up.
     pub fn accused(&mut self, id: ControllerId, record: Hash, since: Time, now: Time) {
-        let deadline = now.max(since + self.refute_window);
+        let deadline = now.max(since + self.refute_window * self.stretch(now));
         self.cases.insert(id, Case::Accused { deadline, record });
     }
 
@@ -213,6 +238,11 @@ impl Detector {
 }
 
 impl Case {
+    /// True if others have been told.
+    fn is_told(&self) -> bool {
+        matches!(self, Self::Accused { .. } | Self::Testified { .. })
+    }
+
     fn deadline(&self) -> Time {
         match self {
             Self::Silent { deadline, .. } | Self::Accused { deadline, .. } | Self::Testified { deadline, .. } => {
@@ -253,6 +283,32 @@ mod tests {
     }
 
     #[test]
+    fn false_alarms_make_more_patient_for_half_a_minute() {
+        let mut detector = detector();
+        let due = |detector: &mut Detector, from: u64| {
+            detector.silent(X, PROBE, at(from));
+            let due = detector.deadline().map(|due| due.since(at(from)));
+            detector.life(&X, at(from));
+            due
+        };
+        assert_eq!(due(&mut detector, 0), Some(PROBE));
+        assert_eq!(due(&mut detector, 10), Some(PROBE), "nobody was told: no alarm");
+        for alarm in 1..20 {
+            detector.silent(X, PROBE, at(20));
+            detector.accused(X, RECORD, at(20), at(20));
+            assert_eq!(detector.deadline(), Some(at(20) + detector.refute_window * alarm.min(9)));
+            if alarm % 2 == 0 {
+                detector.refuted(&X, at(20))
+            } else {
+                assert!(detector.life(&X, at(20)))
+            }
+            detector.life(&X, at(20));
+        }
+        assert_eq!(due(&mut detector, 30_019), Some(PROBE * 9), "at most eight count");
+        assert_eq!(due(&mut detector, 30_020), Some(PROBE), "they are forgotten");
+    }
+
+    #[test]
     fn the_accused_has_one_window_however_many_accuse_it() {
         let mut detector = detector();
         detector.silent(X, PROBE, at(500));
@@ -276,7 +332,7 @@ mod tests {
     fn life_acquits() {
         let mut detector = detector();
         detector.silent(X, PROBE, at(0));
-        detector.life(&X);
+        detector.life(&X, Time(0));
         assert_eq!(detector.deadline(), None);
     }
 
@@ -285,11 +341,11 @@ mod tests {
         let mut detector = detector();
         detector.evidence(X, at(0));
         detector.accused(X, RECORD, at(0), at(0));
-        detector.refuted(&X);
+        detector.refuted(&X, Time(0));
         assert!(!detector.silent(X, PROBE, at(10)));
         detector.evidence(X, at(10));
         assert_eq!(detector.deadline(), None);
-        detector.life(&X);
+        detector.life(&X, Time(0));
         assert!(detector.silent(X, PROBE, at(20)));
     }
 

@@ -1,13 +1,12 @@
 //! When this node says something new of itself.
 //!
 //! A record is a flood through the whole network, so it is published when it has settled, not with every edge that comes
-//! and goes: its heads have been the same for 30 ms and nothing more is under way, or for 500 ms in any case, or 2 s have
-//! passed. In the long run that is at most once a second: three times at once while a network forms, and then not until three
-//! seconds after the first of them. What cannot wait does not: a refutation, an address that can be reached after all, a
-//! leave. What a user says (tags) need not settle, but waits for that turn: a script that says something new all the time is
-//! no flood.
+//! and goes: its heads have been the same for 30 ms and there are enough, or nothing more is under way; or for 500 ms in any
+//! case, or 2 s have passed. That is at most once a second, but three times at once while a network forms. What cannot wait
+//! does not: a refutation, an address that can be reached after all, a leave. What a user says (tags) need not settle, but
+//! waits for that turn: a script that says something new all the time is no flood.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::protocol::identity::ShortId;
@@ -16,7 +15,7 @@ use crate::protocol::time::Time;
 /// However unsettled its edges are, a node says what they are after this long.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// So many records may follow each other at once.
-const BURST: usize = 3;
+const BURST: u32 = 3;
 /// While edges are still looked for, what there is is said once none has come or gone for so long.
 const UNSETTLED: Duration = Duration::from_millis(500);
 /// What is said aside waits so long for company.
@@ -31,8 +30,8 @@ pub struct Publisher {
     heads: BTreeSet<ShortId>,
     heads_since: Time,
     differs_since: Option<Time>,
-    /// When it was said lately, at most [`BURST`] times.
-    lately: VecDeque<Time>,
+    /// When the last of those that were said would have been said, had there been an interval between any two.
+    turn: Time,
     at_once: bool,
     news: bool,
     aside: Option<Time>,
@@ -48,7 +47,7 @@ impl Publisher {
             heads: BTreeSet::new(),
             heads_since: Time::ZERO,
             differs_since: None,
-            lately: VecDeque::new(),
+            turn: Time::ZERO,
             at_once: true,
             news: false,
             aside: None,
@@ -97,10 +96,9 @@ impl Publisher {
         Some([edges, news, self.aside].into_iter().flatten().min()?.max(self.soonest()))
     }
 
-    /// Once a second in the long run; but while a network forms, a second would be the longest wait of all.
+    /// Once in an interval in the long run; but while a network forms, a second would be the longest wait of all.
     fn soonest(&self) -> Time {
-        let oldest = self.lately.front().filter(|_| self.lately.len() == BURST);
-        oldest.map_or(Time::ZERO, |oldest| *oldest + self.interval * BURST as u32)
+        self.turn - self.interval * (BURST - 1)
     }
 
     /// The record with these heads is out.
@@ -109,10 +107,7 @@ impl Publisher {
         (self.differs_since, self.news, self.aside) = (None, false, None);
         // What could not wait is outside the limit: the edges that follow do not wait for it either.
         if !std::mem::take(&mut self.at_once) {
-            if self.lately.len() == BURST {
-                self.lately.pop_front();
-            }
-            self.lately.push_back(now);
+            self.turn = self.turn.max(now) + self.interval;
         }
         self.published.clone()
     }
@@ -169,7 +164,7 @@ mod tests {
                 said.push(now);
             }
         }
-        assert_eq!(said, [5000, 5100, 5200, 8000, 8100, 8200].map(at));
+        assert_eq!(said, [5000, 5100, 5200, 6000, 7000, 8000, 9000, 10_000].map(at));
     }
 
     #[test]
@@ -193,8 +188,8 @@ mod tests {
             publisher.mention();
         }
         publisher.observe(heads(&[1]), at(5100));
-        assert_eq!(publisher.due(false), Some(at(8000)));
-        publisher.published(at(8000));
+        assert_eq!(publisher.due(false), Some(at(6000)));
+        publisher.published(at(6000));
         assert_eq!(publisher.due(false), None, "the edges went with it");
     }
 }

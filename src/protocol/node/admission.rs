@@ -241,7 +241,7 @@ impl Node {
 
     /// The node answered on another connection: its silent ones are given time to show themselves.
     fn lives(&mut self, now: Now, id: ControllerId, actions: &mut Actions) {
-        if self.detector.life(&id) {
+        if self.detector.life(&id, now.mono) {
             self.place_on_rings(now, &id);
         }
         let silent = self.links.iter().filter(|(_, link)| link.silent && link.node == Some(id));

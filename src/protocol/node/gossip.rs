@@ -300,7 +300,7 @@ impl Node {
                 // It is back: what kept failing while it was away is no reason to wait.
                 self.book.alive(entry.record().body.address);
             }
-            self.detector.refuted(&id);
+            self.detector.refuted(&id, now.mono);
             self.drop_call(&id);
         } else if !entry.is_up() {
             self.drop_call(&id);

@@ -378,7 +378,7 @@ impl Node {
         let Some(link) = self.links.get(&peer) else { return };
         if let (Phase::Established, Some(id)) = (link.phase, link.node)
             && !matches!(event, PeerEvent::Silent | PeerEvent::Closed { .. })
-            && self.detector.life(&id)
+            && self.detector.life(&id, now.mono)
         {
             self.place_on_rings(now, &id);
         }
