@@ -52,6 +52,8 @@
 //! * **Only the subject writes its record,** and only what exists can be accused: a witness names the record by its hash.
 //! * **The living are not down for longer than a flood.** Every accusation reaches the accused, and any greater version
 //!   refutes it. A verdict that nobody was called for is an accusation first (`node/verdicts.rs`).
+//! * **Nobody is up for want of witnesses.** A node that cannot be dialled is judged by the heads it names; if none of these
+//!   is up any more, by anybody, five seconds later.
 //! * **The dead do not come back.** A record is not taken in anew 49 hours after it was issued, and dropped only then; those
 //!   who live renew theirs each 24 hours.
 //! * **No claim of agreement is false** while members are honest: whoever claims that N nodes held a digest within the last

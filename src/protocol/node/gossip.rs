@@ -10,7 +10,7 @@
 //! a head the answer to a `Push` or a `Watch`. While little happens neither takes messages of its own: a heartbeat arms the
 //! watches, and its answer acknowledges the pushes (`message.rs`).
 
-use super::rounds::EXPIRY_PERIOD;
+use super::rounds::{EXPIRY_PERIOD, ORPHAN};
 use super::{Action, Actions, MAX_RECENT, Node, Notice};
 use crate::protocol::discovery::feed::Change;
 use crate::protocol::heartbeat::PROBE;
@@ -290,6 +290,9 @@ impl Node {
         }
         if !entry.is_up() {
             self.expiry_due.get_or_insert(now.mono + EXPIRY_PERIOD);
+        }
+        if !entry.is_up() || part == Part::All && !entry.record().body.reach.is_proven() {
+            self.orphans_due.get_or_insert(now.mono + ORPHAN);
         }
         if id == self.me {
             if entry.is_suspected() || !entry.certificate().is_empty() || entry.standing() != self.own_standing() {

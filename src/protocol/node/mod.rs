@@ -144,6 +144,7 @@ pub struct Node {
     held_due: Option<Time>,
     publisher: Publisher,
     detector: Detector,
+    orphans_due: Option<Time>,
     agreement: Agreement,
     roll_call: RollCall,
     dial_backs: VecDeque<(Time, ControllerId)>,
@@ -223,6 +224,7 @@ impl Node {
             held_due: None,
             publisher,
             detector,
+            orphans_due: None,
             agreement: Agreement::new(fresh),
             roll_call: RollCall::new(me),
             dial_backs: VecDeque::new(),
@@ -292,7 +294,7 @@ impl Node {
         let renewal = Some(self.renewal_due).filter(|_| self.state == RecordState::Up);
         let news = [self.feed.due(), self.wants.deadline(), self.held_due];
         let beats = [self.detector.deadline(), self.verdicts_due(), self.roll_due()];
-        [publish, renewal, self.expiry_due, self.reach_due, self.censuses.due()]
+        [publish, renewal, self.expiry_due, self.reach_due, self.orphans_due, self.censuses.due()]
             .into_iter()
             .chain(news)
             .chain(beats)

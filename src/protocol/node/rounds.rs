@@ -17,6 +17,10 @@ use crate::protocol::view::{CERTIFICATE, Entry, Standing};
 /// How often nodes that are gone are gone through for what nobody needs any more; not at all while there are none.
 pub(super) const EXPIRY_PERIOD: Duration = Duration::from_secs(3600);
 
+/// From a death to the question whether somebody is left alone by it: whoever lives has found new neighbours by then, and
+/// has said so.
+pub(super) const ORPHAN: Duration = Duration::from_secs(5);
+
 impl Node {
     pub(super) fn discovery(&mut self, now: Now, actions: &mut Actions) {
         if self.renewal_due <= now.mono && self.state == RecordState::Up {
@@ -25,6 +29,9 @@ impl Node {
         if self.expiry_due.is_some_and(|due| due <= now.mono) {
             self.expire(now);
             self.expiry_due = self.view.has_gone().then(|| now.mono + EXPIRY_PERIOD);
+        }
+        if self.orphans_due.is_some_and(|due| due <= now.mono) {
+            self.look_for_orphans(now);
         }
         if self.publisher.due(self.settled).is_some_and(|due| due <= now.mono) {
             self.publish(now, actions);
@@ -141,11 +148,32 @@ impl Node {
         Witness::signed(body, &*self.signer)
     }
 
-    /// A node that cannot be dialled is judged only by those it is linked to.
+    /// A node that cannot be dialled is judged only by those it is linked to, while one of them is there.
     fn may_witness(&self, entry: &Entry) -> bool {
         let record = &entry.record().body;
-        // Whoever has said nothing of its edges yet may have any: somebody must be able to miss it.
-        record.reach.is_proven() || record.edges.is_empty() || record.edges.contains(&self.me.short())
+        record.reach.is_proven() || record.edges.contains(&self.me.short()) || self.is_orphan(entry)
+    }
+
+    /// None of the heads it names is up; one that is not known here may be. Whoever has said nothing of its edges yet may
+    /// have any: somebody must be able to miss it.
+    fn is_orphan(&self, entry: &Entry) -> bool {
+        let may_see = |head: &ShortId| self.view.find(head).is_none_or(Entry::is_up);
+        !entry.record().body.edges.iter().any(may_see)
+    }
+
+    /// Nodes that cannot be dialled and whose heads are all gone: nobody is linked to them who could miss them. If they
+    /// lived they would have said whom they are linked to now. Six nodes on average ask, and again while there are any.
+    fn look_for_orphans(&mut self, now: Now) {
+        let lost = |entry: &Entry| {
+            let record = &entry.record().body;
+            !record.reach.is_proven() && !record.edges.is_empty() && self.is_orphan(entry)
+        };
+        let orphans = self.view.up().filter(|(id, entry)| **id != self.me && lost(entry)).map(|(id, _)| *id);
+        let orphans: Vec<ControllerId> = orphans.collect();
+        self.orphans_due = (!orphans.is_empty()).then(|| now.mono + ORPHAN);
+        for id in orphans {
+            self.volunteer(now, id, self.view.up_count());
+        }
     }
 
     /// How many nodes there are, this one included, that are fit to observe.

@@ -234,6 +234,44 @@ fn a_node_that_ends_before_anybody_proved_to_have_reached_it_is_missed_all_the_s
     assert!(!suspects(&[ControllerId([3; 32])]), "that one sees better");
 }
 
+/// Nobody dials it, and the only ones who could miss it are gone: others do, and while it lives it says so in time.
+#[test]
+fn a_node_that_cannot_be_dialled_is_missed_when_its_heads_are_gone() {
+    let head = ControllerId([3; 32]);
+    let hidden = |version: u64, heads: &[ControllerId]| {
+        let body = RecordBody {
+            reach: Reach::Never,
+            edges: heads.iter().map(|head| head.short()).collect(),
+            round_trips: heads.iter().map(|_| 1).collect(),
+            ..record(ControllerId([5; 32]), version, 1).body.clone()
+        };
+        VerifiedItem::Record(Record::signed(body, &Key(5)))
+    };
+    let left = || {
+        let body = RecordBody { state: RecordState::Left, ..record(head, 2, 1).body.clone() };
+        VerifiedItem::Record(Record::signed(body, &Key(3)))
+    };
+    let after = |lives: bool| {
+        let mut node = node(1);
+        let peer = linked(&mut node, at(10));
+        let known = vec![VerifiedItem::Record(record(head, 1, 1)), hidden(1, &[head])];
+        told(&mut node, at(20), peer, PeerEvent::Push(bringing(known)));
+        told(&mut node, at(30), peer, PeerEvent::Push(bringing(vec![left()])));
+        if lives {
+            told(&mut node, at(40), peer, PeerEvent::Push(bringing(vec![hidden(2, &[OTHER])])));
+        }
+        let mut seen = Vec::new();
+        while let Some(due) = node.discovery_due().filter(|due| *due <= at(12_000).mono) {
+            let now = Now { mono: due, wall_ms: at(due.0 / 1000).wall_ms };
+            node.handle(now, Input::Discovery, &mut Vec::new());
+            seen.extend(node.status(&ControllerId([5; 32])).filter(|status| seen.last() != Some(status)));
+        }
+        seen
+    };
+    assert_eq!(after(false), [Status::Up, Status::Suspect, Status::Down]);
+    assert_eq!(after(true), [Status::Up]);
+}
+
 #[test]
 fn a_dial_that_is_accepted_and_not_answered_is_silence() {
     let mut node = node(1);
