@@ -10,7 +10,6 @@ use super::spreading::REACH_PATIENCE;
 use super::{Action, Actions, MAX_CLOSED, Node, Notice, Outcome};
 use crate::protocol::address::{HostPort, is_fit_to_learn};
 use crate::protocol::codec::{MAX_FRAME_BEFORE_HELLO, encode_frame, encoded_len};
-use crate::protocol::heartbeat::PROBE;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::list::List;
 use crate::protocol::message::{HeadMessage, MAX_HINTS, Purpose};
@@ -216,7 +215,9 @@ impl Node {
         let is_dial = link.direction == Direction::Outgoing && link.phase != Phase::Established;
         // A stopped process accepts as well, but says nothing.
         // Whom nobody has ever reached, this node need not reach either.
-        let proven = self.view.get(&id).is_some_and(|entry| entry.record().body.reach.is_proven());
+        let reach = self.view.get(&id).map(|entry| entry.record().body.reach);
+        let (proven, may_be_dialled) =
+            reach.map(|reach| (reach.is_proven(), reach.may_be_dialled())).unwrap_or_default();
         let is_unanswered =
             is_dial && proven && !by_remote && (reason.is_death() || reason == Reason::HandshakeTimeout);
         match reason {
@@ -225,12 +226,13 @@ impl Node {
                 self.detector.evidence(id, now.mono);
                 self.close_silent(id, actions);
             }
-            _ if is_unanswered => self.miss(now, Some(id), PROBE),
-            Reason::HeartbeatTimeout if link.is_edge() && !by_remote && self.detector.misses(&id) => {
+            _ if is_unanswered => self.miss_silent(now, Some(id)),
+            // Whoever cannot be dialled may be dialling.
+            Reason::HeartbeatTimeout if link.is_edge() && !by_remote && may_be_dialled && self.detector.misses(&id) => {
                 self.detector.evidence(id, now.mono);
             }
             // The node has shown elsewhere that it lives: this connection alone is wedged.
-            Reason::HeartbeatTimeout if link.is_edge() && !by_remote => self.miss(now, Some(id), PROBE),
+            Reason::HeartbeatTimeout if link.is_edge() && !by_remote => self.miss_silent(now, Some(id)),
             // Connections break for many causes: whether this one is death, the probe's whole dial may show.
             Reason::EndOfStream | Reason::Reset | Reason::EofInFrame if link.is_edge() => {
                 self.miss(now, Some(id), self.settings.peer.dial);

@@ -10,6 +10,8 @@
 //!                             and a dial that is not answered counts like a probe that is not
 //! ```
 
+use std::time::Duration;
+
 use super::idle::{NEED, Tick};
 use super::link::Phase;
 use super::{Action, Actions, Node};
@@ -20,7 +22,20 @@ use crate::protocol::peer_state::Command;
 use crate::protocol::report::Direction;
 use crate::protocol::time::Now;
 
+/// Whoever cannot be dialled shows that it lives by a dial of its own, after it has noticed as well that nothing passes: from
+/// its last word on it has so many times as long as others (`discovery.md` 2.6: 2.5), in halves.
+const HALVES_UNREACHABLE: u32 = 5;
+
 impl Node {
+    /// Misses a node that takes part and says nothing: a probe has so long to find it, or it has so long to dial.
+    pub(super) fn miss_silent(&mut self, now: Now, id: Option<ControllerId>) {
+        let entry = id.and_then(|id| self.view.get(&id));
+        let waits = entry.is_some_and(|entry| !entry.record().body.reach.may_be_dialled());
+        let silence = self.settings.peer.interval + self.settings.peer.timeout;
+        let longer = if waits { silence * (HALVES_UNREACHABLE - 2) / 2 } else { Duration::ZERO };
+        self.miss(now, id, PROBE + longer);
+    }
+
     /// A neighbour has fallen silent. Once in a heartbeat's interval, others are looked after.
     pub(super) fn look_around(&mut self, now: Now, actions: &mut Actions) {
         if self.looked_around.is_some_and(|last| now.mono.since(last) < self.settings.peer.interval) {
@@ -35,7 +50,7 @@ impl Node {
         actions.extend(heads.into_iter().map(beat));
         if self.detector.missing() >= NEED {
             for (_, id, _) in tails {
-                self.miss(now, id, PROBE);
+                self.miss_silent(now, id);
             }
         }
     }
@@ -54,7 +69,7 @@ impl Node {
         }
         for id in silent {
             if self.view.get(&id).is_some_and(|entry| entry.record().body.reach.is_proven()) {
-                self.miss(tick.now, Some(id), PROBE);
+                self.miss_silent(tick.now, Some(id));
             }
         }
     }

@@ -13,7 +13,6 @@
 use super::rounds::{EXPIRY_PERIOD, ORPHAN};
 use super::{Action, Actions, MAX_RECENT, Node, Notice};
 use crate::protocol::discovery::feed::Change;
-use crate::protocol::heartbeat::PROBE;
 use crate::protocol::identity::{ControllerId, PeerId, ShortId};
 use crate::protocol::message::{Announcement, HeadMessage, Part, Statement, TailMessage, Want};
 use crate::protocol::open_requests::MAX_WATCHES;
@@ -327,7 +326,7 @@ impl Node {
     pub(super) fn volunteer(&mut self, now: Now, id: ControllerId, live: usize) {
         let linked = self.links.values().any(|link| link.is_outgoing_edge() && link.node == Some(id));
         if !linked && self.rng.chance(VOLUNTEERS / live.max(1) as f64) {
-            self.miss(now, Some(id), PROBE);
+            self.miss_silent(now, Some(id));
         }
     }
 }

@@ -78,7 +78,6 @@ use super::discovery::roll_call::RollCall;
 use super::discovery::wants::Wants;
 use super::expected::Expectations;
 use super::hash::Hash;
-use super::heartbeat::PROBE;
 use super::identity::{ControllerId, Label, PeerId, ShortId};
 use super::key_mark::KeyMark;
 use super::message::Purpose;
@@ -416,7 +415,7 @@ impl Node {
             PeerEvent::Counted(nonce, returns) => self.counted(now, peer, nonce, returns, actions),
             PeerEvent::Silent => {
                 link.silent = true;
-                self.miss(now, link::id_of(&self.links, peer), PROBE);
+                self.miss_silent(now, link::id_of(&self.links, peer));
                 self.look_around(now, actions);
             }
             PeerEvent::Alive => link.silent = false,

@@ -234,6 +234,32 @@ fn a_node_that_ends_before_anybody_proved_to_have_reached_it_is_missed_all_the_s
     assert!(!suspects(&[ControllerId([3; 32])]), "that one sees better");
 }
 
+/// It has no probe to show itself by; it dials when it has noticed the silence itself.
+#[test]
+fn a_silent_node_that_cannot_be_dialled_is_given_longer() {
+    let suspected_after = |reach: Reach| {
+        let mut node = node(1);
+        let peer = linked(&mut node, at(10));
+        let me = ControllerId([1; 32]).short();
+        let (edges, round_trips) = ([me].into_iter().collect(), [1].into_iter().collect());
+        let body = RecordBody { reach, edges, round_trips, ..record(OTHER, 2, 1).body.clone() };
+        let known = vec![VerifiedItem::Record(Record::signed(body, &Key(2)))];
+        told(&mut node, at(20), peer, PeerEvent::Push(bringing(known)));
+        told(&mut node, at(1000), peer, PeerEvent::Silent);
+        told(&mut node, at(1700), peer, PeerEvent::Closed { reason: Reason::HeartbeatTimeout, by_remote: false });
+        loop {
+            let due = node.discovery_due().expect("it is missed");
+            let now = Now { mono: due, wall_ms: at(due.0 / 1000).wall_ms };
+            node.handle(now, Input::Discovery, &mut Vec::new());
+            if node.status(&OTHER) == Some(Status::Suspect) {
+                break due.since(at(1000).mono).as_millis();
+            }
+        }
+    };
+    assert_eq!(suspected_after(Reach::Proven), 700);
+    assert_eq!(suspected_after(Reach::Never), 700 + 2250, "2.5 times the 1.5 s of silence before");
+}
+
 /// Nobody dials it, and the only ones who could miss it are gone: others do, and while it lives it says so in time.
 #[test]
 fn a_node_that_cannot_be_dialled_is_missed_when_its_heads_are_gone() {
