@@ -207,7 +207,12 @@ impl MonitorStatus {
             },
             wakeups_per_second: rate,
             expected_missing: node.expected_missing(),
-            warnings: [node.warnings(), node.warnings_of_absence(now)].concat(),
+            warnings: [
+                node.warnings(),
+                node.warnings_of_absence(now),
+                node.warning_of_doubt(now).into_iter().collect(),
+            ]
+            .concat(),
         })
     }
 }

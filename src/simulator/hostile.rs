@@ -30,9 +30,12 @@ pub(super) enum Malice {
     Boast,
     /// Sends newcomers away, to where nobody is.
     Misdirect,
+    /// Slanders with every word, without end: each refutation that it passes on brings the next slander along.
+    Hound,
 }
 
-const KINDS: [Malice; 5] = [Malice::Slander, Malice::Conceal, Malice::Replay, Malice::Boast, Malice::Misdirect];
+const KINDS: [Malice; 6] =
+    [Malice::Slander, Malice::Conceal, Malice::Replay, Malice::Boast, Malice::Misdirect, Malice::Hound];
 
 /// What twists the words of one process.
 #[derive(Debug)]
@@ -112,6 +115,7 @@ impl Liar {
                 News { items, announcements: List::new(), ..news }
             }
             Malice::Replay => self.replay(news),
+            Malice::Hound => self.slander(node, news),
             Malice::Slander | Malice::Boast | Malice::Misdirect => news,
         }
     }

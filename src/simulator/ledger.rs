@@ -36,7 +36,8 @@ struct Book {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Held {
     side: usize,
-    digest: u64,
+    /// What a liar holds is its own affair.
+    digest: Option<u64>,
 }
 
 impl Ledger {
@@ -54,8 +55,8 @@ impl Ledger {
 }
 
 impl World {
-    /// True in full agreement: on each side of a partition by itself all live nodes hold one digest, hold exactly the live
-    /// nodes for up, and none has an edge that it has not published.
+    /// True in full agreement: on each side of a partition by itself all live nodes that do not lie hold one digest,
+    /// hold exactly the live nodes for up, and none has an edge that it has not published.
     pub fn agrees(&self) -> bool {
         let mut book = self.ledger.0.borrow_mut();
         book.catch_up(self);
@@ -72,14 +73,20 @@ impl World {
             return None;
         }
         let mut sides: BTreeMap<usize, Vec<Host>> = BTreeMap::new();
-        for host in self.live() {
+        for host in self.live().filter(|host| !self.liars.contains(host)) {
             sides.entry(self.links.side(host)).or_default().push(host);
         }
         sides.values().find_map(|hosts| self.disagreement_among(hosts))
     }
 
+    /// The node there, if it does not lie.
+    fn honest(&self, host: Host) -> Option<&Node> {
+        self.node(host).filter(|_| !self.liars.contains(&host))
+    }
+
     fn disagreement_among(&self, hosts: &[Host]) -> Option<String> {
-        let live: BTreeSet<ControllerId> = hosts.iter().map(|host| self.id(*host)).collect();
+        let beside = |host: &Host| hosts.first().is_some_and(|first| self.links.side(*first) == self.links.side(*host));
+        let live: BTreeSet<ControllerId> = self.live().filter(beside).map(|host| self.id(host)).collect();
         let digest = |host: &Host| self.node(*host).map(|node| node.view().sketch());
         hosts.iter().find_map(|host| {
             let node = self.node(*host)?;
@@ -101,7 +108,8 @@ impl Book {
         for host in std::mem::take(&mut self.touched) {
             self.is_touched[host.0] = false;
             self.unsure.insert(host);
-            let now = world.node(host).map(|node| Held { side: world.links.side(host), digest: node.view().sketch() });
+            let digest = world.honest(host).map(|node| node.view().sketch());
+            let now = world.node(host).map(|_| Held { side: world.links.side(host), digest });
             let before = std::mem::replace(&mut self.held[host.0], now);
             if before == now {
                 continue;
@@ -109,14 +117,14 @@ impl Book {
             if before.map(|held| held.side) != now.map(|held| held.side) {
                 self.epoch += 1;
             }
-            if let Some(Held { side, digest }) = before {
+            if let Some(Held { side, digest: Some(digest) }) = before {
                 let count = self.crowds.entry((side, digest)).or_default();
                 *count -= 1;
                 if *count == 0 {
                     self.crowds.remove(&(side, digest));
                 }
             }
-            if let Some(Held { side, digest }) = now {
+            if let Some(Held { side, digest: Some(digest) }) = now {
                 *self.crowds.entry((side, digest)).or_default() += 1;
             }
         }
@@ -124,7 +132,7 @@ impl Book {
 
     fn all_is_published(&mut self, world: &World) -> bool {
         for host in std::mem::take(&mut self.unsure) {
-            match world.node(host).filter(|node| published(node) != edges(node)) {
+            match world.honest(host).filter(|node| published(node) != edges(node)) {
                 Some(_) => self.unpublished.insert(host),
                 None => self.unpublished.remove(&host),
             };
@@ -144,7 +152,7 @@ impl Book {
         for (number, held) in self.held.iter().enumerate() {
             if held.is_some_and(|held| held.side == side) {
                 live.insert(world.id(Host(number)));
-                witness = Some(Host(number));
+                witness = held.and_then(|held| held.digest).map(|_| Host(number)).or(witness);
             }
         }
         let node = witness.and_then(|host| world.node(host));

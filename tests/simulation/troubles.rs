@@ -44,6 +44,21 @@ fn a_network_with_liars_in_it_agrees_all_the_same() {
     });
 }
 
+/// Of ten that lie one accuses somebody with every word, and each refutation gives it another word: it is heard for as long
+/// as the first accusations last, and then there is rest.
+#[test]
+fn one_that_accuses_without_end_is_soon_not_heard() {
+    for_seeds("one_that_accuses_without_end", 1..3, |conditions| {
+        let outcome = told(Conditions { hostile: 0.25, ..conditions }, 40, &[Trouble::Idle(secs(60))]);
+        assert!(outcome.hostile > 5, "{} lied, and the sixth is the first who does so without end", outcome.hostile);
+        let idle = outcome.step("idle").unwrap();
+        let a_second = idle.bytes_per_node() as f64 / idle.span.as_secs_f64();
+        println!("{a_second:.0} bytes per node and second while nothing happens, {} lie", outcome.hostile);
+        good(&outcome);
+        assert!(a_second < 10_000.0, "{a_second} bytes per node and second");
+    });
+}
+
 /// Two virtual days, and then all that was ever signed, in any order.
 #[test]
 fn nobody_is_brought_back_by_what_was_said_long_ago() {

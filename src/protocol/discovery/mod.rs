@@ -5,6 +5,7 @@
 //!  wants       what is lacking and who was asked for it               Push, News
 //!  publisher   when this node says something new of itself            Record
 //!  detector    from silence over suspicion to a witness of death      Witness
+//!  credence    whose accusations are still heard                      Witness
 //!  overlay     which nodes to be linked to                            dials
 //!  graph       the graph that a view fixes, and the tree in it
 //!  agreement   how far around the same view is shown to be held       Heartbeat
@@ -52,6 +53,8 @@
 //! * **Only the subject writes its record,** and only what exists can be accused: a witness names the record by its hash.
 //! * **The living are not down for longer than a flood.** Every accusation reaches the accused, and any greater version
 //!   refutes it. A verdict that nobody was called for is an accusation first (`node/verdicts.rs`).
+//! * **Whoever accuses falsely is heard ever less:** twice of one node, of 24 nodes in all, within ten minutes, then once in
+//!   half a minute ([`credence`]). A refutation is a flood, and one liar would otherwise cause one after another.
 //! * **Nobody is up for want of witnesses.** A node that cannot be dialled is judged by the heads it names; if none of these
 //!   is up any more, by anybody, five seconds later.
 //! * **The dead do not come back.** A record is not taken in anew 49 hours after it was issued, and dropped only then; those
@@ -79,6 +82,7 @@
 
 pub mod agreement;
 pub mod census;
+pub mod credence;
 pub mod detector;
 pub mod feed;
 pub mod graph;

@@ -55,6 +55,14 @@ impl Node {
         let before = earlier.status;
         let early = matches!(&item, VerifiedItem::Witness(witness) if self.is_early(now.mono, from, witness));
         let part = if early { Part::Suspicion } else { part };
+        if part == Part::Suspicion && !self.is_heard(now.mono, from, &item) {
+            self.count_dropped(Reason::TooFast);
+            if let Some(entry) = self.view.find(&short) {
+                self.wants.came(&short, part, entry.version(), entry.verdict(), now.mono);
+            }
+            return;
+        }
+        let accusers = self.accusers_refuted_by(&item);
         let told_again = match &item {
             VerifiedItem::Record(record) => self.is_all_there_is(&short, record),
             VerifiedItem::Witness(_) | VerifiedItem::Forget(_) => None,
@@ -76,6 +84,7 @@ impl Node {
                     }
                     self.feed.changed(Change { node: short, number: entry.number(), part, from }, now.mono);
                 }
+                accusers.into_iter().for_each(|accuser| self.credence.refuted(accuser, short, now.mono));
                 self.note_change(now, id, &earlier);
                 self.follow_expected(&id);
                 self.entry_changed(now, id, before, part, actions);

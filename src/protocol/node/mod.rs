@@ -70,6 +70,7 @@ use super::chronicle::{Chronicle, What};
 use super::conduct::Conduct;
 use super::discovery::agreement::{Agreement, Claim};
 use super::discovery::census::Censuses;
+use super::discovery::credence::Credence;
 use super::discovery::detector::Detector;
 use super::discovery::feed::Feed;
 use super::discovery::overlay::Rings;
@@ -143,6 +144,7 @@ pub struct Node {
     held_due: Option<Time>,
     publisher: Publisher,
     detector: Detector,
+    credence: Credence,
     orphans_due: Option<Time>,
     agreement: Agreement,
     roll_call: RollCall,
@@ -223,6 +225,7 @@ impl Node {
             held_due: None,
             publisher,
             detector,
+            credence: Credence::default(),
             orphans_due: None,
             agreement: Agreement::new(fresh),
             roll_call: RollCall::new(me),

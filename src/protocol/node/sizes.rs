@@ -24,6 +24,7 @@ impl Node {
         let addresses = settings.max_addresses + outgoing;
         let unreached = 3 * settings.max_addresses + outgoing;
         let (events, statuses) = self.chronicle.size();
+        let (doubts, most_doubts) = self.credence.size();
         let ((scores, most_scores), (networks, most_networks)) = (self.conduct.size(), self.admission_rate.size());
         let mut sizes = vec![
             ("view", self.view.len(), settings.max_nodes),
@@ -49,6 +50,7 @@ impl Node {
             ("equivocators", self.equivocators.len(), MAX_EQUIVOCATORS),
             ("conduct", scores, most_scores),
             ("networks that came", networks, most_networks),
+            ("observers that were refuted", doubts, most_doubts),
             ("events", events, settings.max_events),
             ("statuses", statuses, settings.max_nodes),
             ("barred", self.detector.barred(), settings.max_nodes),

@@ -298,6 +298,41 @@ fn a_node_that_cannot_be_dialled_is_missed_when_its_heads_are_gone() {
     assert_eq!(after(true), [Status::Up]);
 }
 
+/// One false accusation more than an honest node has need of, and nobody is asked any more; a verdict that others'
+/// accusation came before counts all the same.
+#[test]
+fn who_accuses_falsely_again_and_again_is_not_heard() {
+    let liar = ControllerId([7; 32]);
+    let witness = |node: &Node, by: u8, stage| {
+        let hash = node.view().get(&OTHER).map(|entry| entry.hash()).expect("known");
+        let (network, subject, record) = (NetworkId([0; 8]), OTHER.short(), hash.short());
+        let body = WitnessBody { network, subject, record, stage, need: 1, observer: ControllerId([by; 32]) };
+        VerifiedItem::Witness(Witness::signed(body, &Key(by)))
+    };
+    let mut node = node(1);
+    let peer = linked(&mut node, at(10));
+    told(&mut node, at(20), peer, PeerEvent::Push(bringing(vec![VerifiedItem::Record(record(liar, 1, 1))])));
+    let mut heard = 0;
+    for round in 1..=50 {
+        let stage = if round % 2 == 0 { Stage::Suspect } else { Stage::Down };
+        let lie = witness(&node, 7, stage);
+        told(&mut node, at(round * 100), peer, PeerEvent::Push(bringing(vec![lie])));
+        heard += u32::from(node.status(&OTHER) == Some(Status::Suspect));
+        let refutation = VerifiedItem::Record(record(OTHER, round + 1, 1));
+        told(&mut node, at(round * 100 + 50), peer, PeerEvent::Push(bringing(vec![refutation])));
+    }
+    // Twice for itself, twice for him who brings it, and one word in half a minute.
+    assert_eq!((heard, node.dropped().get(&Reason::TooFast)), (5, Some(&45)));
+    assert!(node.warning_of_doubt(at(6000)).is_some_and(|text| text.contains("somebody (07070707)")));
+
+    let true_word = witness(&node, 8, Stage::Suspect);
+    told(&mut node, at(6000), peer, PeerEvent::Push(bringing(vec![true_word])));
+    assert_eq!(node.status(&OTHER), Some(Status::Suspect));
+    let verdict = witness(&node, 7, Stage::Down);
+    told(&mut node, at(7600), peer, PeerEvent::Push(bringing(vec![verdict])));
+    assert_eq!(node.status(&OTHER), Some(Status::Down), "as one of the witnesses, it is one");
+}
+
 #[test]
 fn a_dial_that_is_accepted_and_not_answered_is_silence() {
     let mut node = node(1);

@@ -10,11 +10,14 @@
 //! nobody here has accused, is passed on as an accusation first; the node speaks up, and the verdict is void before it
 //! counts. What was dead all the time is called down that much later than it could have been.
 
-use super::{Actions, Node};
+use super::{Actions, Node, link};
 use crate::protocol::hash::Hash;
 use crate::protocol::identity::{ControllerId, PeerId, ShortId};
 use crate::protocol::record::{Stage, Verified, VerifiedItem, Witness};
 use crate::protocol::time::{Now, Time};
+
+/// Of those who accused falsely a warning names so many.
+const DOUBTED_NAMED: usize = 3;
 
 /// The first call against a record.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +94,42 @@ impl Node {
 
     fn counts_from(&self, id: &ControllerId, record: Hash) -> Option<Time> {
         Some(self.called_since(id, record)? + self.settings.refute_window * 3 / 4)
+    }
+
+    /// False for an accusation that is news here, by whoever has accused falsely too often.
+    pub(super) fn is_heard(&mut self, now: Time, from: Option<PeerId>, item: &VerifiedItem) -> bool {
+        let VerifiedItem::Witness(witness) = item else { return true };
+        let Some(bringer) = from.and_then(|peer| link::id_of(&self.links, peer)) else { return true };
+        let entry = self.view.find(&witness.body.subject).filter(|entry| entry.hash().short() == witness.body.record);
+        let is_held =
+            entry.is_none_or(|entry| entry.suspicions().chain(entry.certificate()).any(|held| held == witness));
+        is_held || self.credence.admits(witness.body.observer.short(), bringer.short(), witness.body.subject, now)
+    }
+
+    /// Those whose accusations this record refutes, if it is taken in. One of another process refutes nobody: the one
+    /// before may well have died.
+    pub(super) fn accusers_refuted_by(&self, item: &VerifiedItem) -> Vec<ShortId> {
+        let VerifiedItem::Record(record) = item else { return Vec::new() };
+        let entry = self.view.get(&record.body.id).filter(|entry| {
+            entry.is_suspected() && entry.is_up() && entry.record().body.incarnation == record.body.incarnation
+        });
+        entry.map_or(Vec::new(), |entry| entry.suspicions().map(|said| said.body.observer.short()).collect())
+    }
+
+    /// Whose accusations are not heard for now, as a warning.
+    pub fn warning_of_doubt(&self, now: Now) -> Option<String> {
+        let name = |short: &ShortId| {
+            let record = &self.view.find(short)?.record().body;
+            Some(format!("{} ({})", record.label, &record.id.hex()[..8]))
+        };
+        let names: Vec<String> = self.credence.unheard(now.mono).filter_map(name).take(DOUBTED_NAMED).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "accusations that proved false are heard no more for ten minutes, by {}: its links are bad or it lies; \
+                 mend them, or keep it out with 'kithd ban'",
+                names.join(", ")
+            )
+        })
     }
 
     /// A node was not known before: what comes with it is no surprise.
