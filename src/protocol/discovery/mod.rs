@@ -23,10 +23,18 @@
 //! witnesses say of one version of its record. Nothing is gossiped while nothing changes. Since every node holds the whole
 //! membership, the view itself is the address book, and there is nothing to shuffle and no random walk.
 //!
+//! # How edges come about
+//!
+//! A node dials its successor on each of two rings once it has been the same for 150 ms, and random nodes beside them. A random
+//! dial that takes longer than 300 ms is not waited for: another is made besides, and whoever answers first has the place
+//! (`node/link.rs`). A head without room says `Busy`, with up to 16 addresses to try instead. What a network of a thousand
+//! waits for while it forms is its slowest handshake; this makes that one not count.
+//!
 //! # The life of a change
 //!
 //! ```text
-//!   a node publishes ──▶ its feed: 5 ms later over its eager edges, in full if it is one of few (4)
+//!   a node publishes ──▶ its feed: 5 ms later over its eager edges, in full if it is one of few (4 records,
+//!        │                          or 16 words of witnesses: a hop that only announces takes three times as long),
 //!        │                          else announced (17 bytes), wanted of the first who announces it, then sent
 //!        │ 50 ms at least between two flushes of one node
 //!        ▼
@@ -36,6 +44,9 @@
 //!   50 ms of quiet: the roll call ──▶ all know that all hold it
 //! ```
 //!
+//! Whoever was asked for something and does not send it within 400 ms, or is gone, is followed by the next of three who
+//! announced it ([`wants`]); whoever announced another verdict than the one that came is asked as well.
+//!
 //! # The death of a node
 //!
 //! ```text
@@ -44,6 +55,11 @@
 //!        others ask it at once over their edges; six on average dial it
 //!   2 s after stage 1 was first heard, neither life nor a refutation ──▶ stage 2; as many as are owed (1 to 3): down
 //!   it lives: it publishes a greater version, and whatever was said of the lesser is void
+//!
+//!   one neighbour silent: the node asks all its heads at once; four are missed: it looks for all its tails as well, and
+//!                         doubts every dial that is not answered (node/alarm.rs: half a network may be gone)
+//!   it cannot be dialled: 2.5 times as long, no probe; its heads judge it, or anybody when none of these is up any more
+//!   false alarms:         each of the last 30 s makes the node that raised it wait once as long again, nine times at most
 //! ```
 //!
 //! # What always holds
@@ -72,11 +88,14 @@
 //! | the same on other edges ([`RELAXED`](super::heartbeat::RELAXED)) | 5 s | partial agreement is shown later | three times the bytes at rest |
 //! | `heartbeat.timeout` | 500 ms | death is seen later | alarms on slow or lossy links |
 //! | probe ([`PROBE`](super::heartbeat::PROBE)) | 700 ms | death is seen later | accusations that are refuted |
+//! | patience after false alarms ([`detector`]) | 30 s, up to 9 times | a node that was slow for a moment finds deaths late | a starved node calls others dead again and again |
 //! | `discovery.refute_window` | 2 s | death is known later | the living may be called down under loss |
 //! | `discovery.out_degree` | 8 | a smaller diameter | fewer bytes, sooner cut apart |
 //! | eager edges of these | 4 | more bytes for each change | later, and by the slowest edges |
 //! | `discovery.flush_first` | 5 ms | changes wait at each hop | the same change is sent in more pieces |
 //! | `discovery.flush_interval` | 50 ms | a network that forms agrees later | more, smaller messages while it does |
+//! | a random dial is waited for | 300 ms | the slowest handshake decides when a network agrees | while it forms, nearly everybody is dialled twice |
+//! | a ring's successor is dialled after | 150 ms | the rings close later | dials to successors of a moment |
 //! | `discovery.publish_stability` | 30 ms | edges are known later | more records while edges settle |
 //! | `discovery.publish_interval` | 1 s, three at once | edges are known later | a flapping edge costs everybody more |
 

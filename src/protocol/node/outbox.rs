@@ -37,6 +37,7 @@ const FEW: usize = 4;
 const WORDS: usize = 4;
 /// Changes are held so long for a link that is not eager: a flood is long over, and agreement shown, by then.
 const HOLD: Duration = Duration::from_secs(1);
+
 impl Node {
     /// Hands every link what the feed has for it.
     pub(super) fn flush(&mut self, now: Now, actions: &mut Actions) {
