@@ -88,11 +88,29 @@ impl Detector {
     /// Nothing is heard of this node; a probe has so long to find it. False if that is known already, or this node may not
     /// accuse it.
     pub fn silent(&mut self, id: ControllerId, patience: Duration, now: Time) -> bool {
+        self.open(id, Probe::Wanted, patience, now)
+    }
+
+    /// A dial to this node is under way, which has so long to find it. False as in [`Detector::silent`].
+    pub fn asked(&mut self, id: ControllerId, patience: Duration, now: Time) -> bool {
+        self.open(id, Probe::Sent, patience, now)
+    }
+
+    /// That dial was given up before its time: a probe is wanted after all.
+    pub fn not_asked(&mut self, id: &ControllerId, now: Time) {
+        if let Some(Case::Silent { deadline, probe }) = self.cases.get_mut(id)
+            && *deadline > now
+        {
+            (*deadline, *probe) = (now + PROBE, Probe::Wanted);
+        }
+    }
+
+    fn open(&mut self, id: ControllerId, probe: Probe, patience: Duration, now: Time) -> bool {
         if self.barred.contains(&id) || self.cases.contains_key(&id) {
             return false;
         }
         let deadline = now + patience * self.stretch(now);
-        self.cases.insert(id, Case::Silent { deadline, probe: Probe::Wanted });
+        self.cases.insert(id, Case::Silent { deadline, probe });
         true
     }
 
@@ -135,9 +153,14 @@ impl Detector {
         self.alarms.push_back(now);
     }
 
+    /// How often it accused falsely within the last half minute, as far as that counts.
+    pub fn alarms(&self, now: Time) -> usize {
+        self.alarms.iter().filter(|alarm| now.since(**alarm) < ALARM_LASTS).count()
+    }
+
     /// How many times as long as usual this node waits: it may be the one that is slow.
     fn stretch(&self, now: Time) -> u32 {
-        1 + self.alarms.iter().filter(|alarm| now.since(**alarm) < ALARM_LASTS).count() as u32
+        1 + self.alarms(now) as u32
     }
 
     /// The entry is settled or gone: no case any more.
@@ -169,6 +192,11 @@ impl Detector {
     /// How many this node misses.
     pub fn missing(&self) -> usize {
         self.cases.len()
+    }
+
+    /// How many it looks for, of these.
+    pub fn looking(&self) -> usize {
+        self.cases.values().filter(|case| matches!(case, Case::Silent { .. })).count()
     }
 
     /// How many it may not accuse before it has met them.
@@ -280,6 +308,22 @@ mod tests {
         assert_eq!(detector.due(at(3000)), [Verdict::Down(X, RECORD)]);
         detector.testified(X, RECORD, 3, at(3000));
         assert_eq!(detector.due(at(4000)), [Verdict::Review(X, RECORD, 3)]);
+    }
+
+    #[test]
+    fn a_dial_under_way_is_a_probe_unless_it_is_given_up() {
+        let mut detector = detector();
+        assert!(detector.asked(X, PROBE, at(0)) && detector.looking() == 1);
+        assert!(!detector.wants_probes());
+        assert_eq!(detector.due(at(700)), [Verdict::Suspect(X)]);
+        detector.not_asked(&X, at(700));
+        assert_eq!(detector.due(at(700)), [Verdict::Suspect(X)], "it had its time");
+        detector.life(&X, at(700));
+
+        detector.asked(X, PROBE, at(1000));
+        detector.not_asked(&X, at(1500));
+        assert_eq!((detector.due(at(1700)), detector.take_probes()), (vec![], vec![X]));
+        assert_eq!(detector.due(at(2200)), [Verdict::Suspect(X)]);
     }
 
     #[test]

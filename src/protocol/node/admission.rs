@@ -213,6 +213,10 @@ impl Node {
             return;
         }
         let is_dial = link.direction == Direction::Outgoing && link.phase != Phase::Established;
+        if is_dial && reason == Reason::Surplus && !by_remote {
+            // Nobody waited for its answer.
+            self.detector.not_asked(&id, now.mono);
+        }
         // A stopped process accepts as well, but says nothing.
         // Whom nobody has ever reached, this node need not reach either.
         let reach = self.view.get(&id).map(|entry| entry.record().body.reach);

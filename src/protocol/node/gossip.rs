@@ -25,8 +25,6 @@ use crate::protocol::view::{Entry, Merged};
 
 /// A head leaves so many pushes to the next heartbeat to acknowledge.
 const PATIENT_PUSHES: u8 = 2;
-/// So many nodes on average look for a node that somebody suspects (`discovery.md` 2.6).
-const VOLUNTEERS: f64 = 6.0;
 
 impl Node {
     /// Takes one piece of news in, and passes on what changed.
@@ -329,13 +327,5 @@ impl Node {
             actions.push(Action::Notify(Notice::Status { id, label, status }));
         }
         self.stir(now);
-    }
-
-    /// Somebody suspects this node: with a chance that makes six volunteers on average, look for oneself.
-    pub(super) fn volunteer(&mut self, now: Now, id: ControllerId, live: usize) {
-        let linked = self.links.values().any(|link| link.is_outgoing_edge() && link.node == Some(id));
-        if !linked && self.rng.chance(VOLUNTEERS / live.max(1) as f64) {
-            self.miss_silent(now, Some(id));
-        }
     }
 }

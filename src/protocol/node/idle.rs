@@ -33,7 +33,7 @@ use super::{Action, Actions, MAX_DIAL_BACKS, MAX_DIAL_BACKS_WAITING, Node, Outco
 use crate::protocol::address::{HostPort, is_fit_to_learn};
 use crate::protocol::address_book::{Obstacle, until};
 use crate::protocol::bucket::Rate;
-use crate::protocol::discovery::overlay::RINGS;
+use crate::protocol::heartbeat::PROBE;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::message::{Purpose, TailMessage};
 use crate::protocol::peer_state::{Command, Greeting};
@@ -42,13 +42,6 @@ use crate::protocol::record::RecordState;
 use crate::protocol::report::Direction;
 use crate::protocol::time::{Now, Time};
 
-/// Random dials of one tick: more would all go to the same few nodes while a network forms.
-const DIALS_PER_TICK: usize = 2;
-/// The same while most neighbours have fallen silent at once, and how many may be under way: whoever may be dead is found
-/// out soon, and by those that still live.
-const DIALS_IN_NEED: (usize, usize) = (8, 32);
-/// In need are nodes with fewer edges than this that miss at least as many nodes.
-pub(super) const NEED: usize = 4;
 /// Dials under way to addresses others told of.
 const HEARSAY_DIALS: usize = 8;
 /// While fewer nodes are known, addresses others told of are dialled too.
@@ -61,6 +54,9 @@ const DIAL_BACK_DELAY: Duration = Duration::from_millis(1500);
 const LONG_KNOWN: usize = 2;
 /// Dials to addresses that nobody has answered at yet. A node in a network of a thousand that forms makes about thirty.
 const UNPROVEN_DIALS: Rate = Rate { per_second: 10, burst: 128 };
+/// The same in need, which others can hardly bring about. Three that are left of a thousand nodes have to find out alone who
+/// lives, within a dozen seconds.
+const UNPROVEN_IN_NEED: Rate = Rate { per_second: 64, burst: 128 };
 
 /// What a tick has found out.
 pub(super) struct Tick {
@@ -68,7 +64,7 @@ pub(super) struct Tick {
     /// When something that has to wait now is possible.
     next: Option<Time>,
     /// Somebody could still be dialled, or is being dialled.
-    unsettled: bool,
+    pub(super) unsettled: bool,
 }
 
 impl Tick {
@@ -93,7 +89,7 @@ impl Node {
         self.tend_rings(now);
         self.renew_links(&mut tick, actions);
         self.volunteer_again(&mut tick);
-        self.doubt_slow_dials(&mut tick);
+        self.doubt_slow_dials(&mut tick, actions);
         self.dial_probes(&mut tick, actions);
         self.dial_configured(&mut tick, actions);
         self.dial_expected(&mut tick, actions);
@@ -158,9 +154,10 @@ impl Node {
         if open.is_empty() {
             return;
         }
-        tick.wait(Some(tick.now.mono + self.settings.idle_period));
+        let period = if self.is_in_need(tick.now.mono) { PROBE } else { self.settings.idle_period };
+        tick.wait(Some(tick.now.mono + period));
         if tick.now.mono >= self.volunteers_due {
-            self.volunteers_due = tick.now.mono + self.settings.idle_period;
+            self.volunteers_due = tick.now.mono + period;
             let sound = self.sound();
             for id in open {
                 self.volunteer(tick.now, id, sound);
@@ -284,39 +281,6 @@ impl Node {
         self.book.long_known(now.wall_ms).map(|(address, id)| (address.clone(), id)).collect()
     }
 
-    fn dial_random(&mut self, tick: &mut Tick, actions: &mut Actions) {
-        let edges = self.links.values().filter(|link| link.is_outgoing_edge()).count();
-        let (per_tick, wanted) = match edges < NEED && self.detector.missing() >= NEED {
-            true => (DIALS_IN_NEED.0, DIALS_IN_NEED.1.saturating_sub(self.under_way())),
-            false => (DIALS_PER_TICK, self.random_lacking(tick.now.mono)),
-        };
-        let overdue = self.links.values().filter(|link| link.is_any_dial()).map(Link::overdue_at);
-        tick.wait(overdue.filter(|at| *at > tick.now.mono).min());
-        if wanted == 0 {
-            return;
-        }
-        let mut except: BTreeSet<ControllerId> = self.links.values().filter_map(|link| link.node).collect();
-        except.extend(self.rings.successors());
-        // One more than may be dialled now tells whether there is anybody left for later; and some are in backoff.
-        let free = self.any_fit(tick.now, per_tick * 4 + 1, &except);
-        let mut dialled = 0;
-        for id in free {
-            if dialled == per_tick || dialled == wanted {
-                tick.unsettled |= dialled < wanted;
-                tick.wait(Some(tick.now.mono));
-                break;
-            }
-            let Some(entry) = self.view.get(&id) else { continue };
-            let address = HostPort::Ip(entry.record().body.address);
-            if self.dial_hope(tick, address, Purpose::Overlay, Some(id), actions) {
-                dialled += 1;
-                if let Some(mut link) = self.links.last_entry() {
-                    link.get_mut().any = true;
-                }
-            }
-        }
-    }
-
     fn dial_hearsay(&mut self, tick: &mut Tick, actions: &mut Actions) {
         if !self.is_hearsay_wanted(tick.now.mono) {
             return;
@@ -343,6 +307,10 @@ impl Node {
     }
 
     fn close_surplus(&mut self, tick: &mut Tick, actions: &mut Actions) {
+        if self.is_in_need(tick.now.mono) {
+            // Its edges may all be dead.
+            return;
+        }
         let edges = self.links.values().filter(|link| link.is_outgoing_edge() && !self.is_second(link)).count();
         if edges >= self.settings.out_degree {
             let successors: BTreeSet<ControllerId> = self.rings.successors().collect();
@@ -412,9 +380,10 @@ impl Node {
             return true;
         }
         let fit = !matches!(address, HostPort::Ip(ip) if !is_fit_to_learn(*ip, self.settings.advertise));
-        if fit && !self.dial_rate.take(UNPROVEN_DIALS, tick.now.mono) {
+        let rate = if self.is_in_need(tick.now.mono) { UNPROVEN_IN_NEED } else { UNPROVEN_DIALS };
+        if fit && !self.dial_rate.take(rate, tick.now.mono) {
             tick.unsettled = true;
-            tick.wait(Some(self.dial_rate.ready(UNPROVEN_DIALS)));
+            tick.wait(Some(self.dial_rate.ready(rate)));
             return false;
         }
         fit
@@ -457,27 +426,14 @@ impl Node {
     }
 
     /// Outgoing edges that stand or may in the end.
-    fn under_way(&self) -> usize {
+    pub(super) fn under_way(&self) -> usize {
         let counts = |link: &&Link| link.is_outgoing_edge() || self.may_become_edge(link);
         self.links.values().filter(counts).filter(|link| !self.is_second(link)).count()
     }
 
-    /// How many random edges are to be dialled. Two places are the rings': while a network forms their turn comes last, and an
-    /// edge that has to go for them is a change that everybody hears of.
-    fn random_lacking(&self, now: Time) -> usize {
-        let counts = |link: &&Link| link.is_outgoing_edge() || self.may_become_edge(link) && !link.is_overdue(now);
-        let edges = self.links.values().filter(counts).filter(|link| !self.is_second(link));
-        let (rings, random): (Vec<&Link>, Vec<&Link>) = edges.partition(|link| link.purpose == Purpose::Ring);
-        let most = self.settings.out_degree;
-        let lacking = most.saturating_sub(RINGS.max(rings.len())).saturating_sub(random.len());
-        // Whom a slow machine keeps waiting dials twice as many as it wants, not more and more.
-        let dials = self.links.values().filter(|link| link.is_any_dial()).count();
-        lacking.min((2 * most).saturating_sub(dials))
-    }
-
     /// A dial that is likely to succeed: what is configured or down may be dead for ever, and must keep neither the
     /// living from being dialled nor this node's record from being settled.
-    fn may_become_edge(&self, link: &Link) -> bool {
+    pub(super) fn may_become_edge(&self, link: &Link) -> bool {
         let likely = match link.node {
             Some(id) => self.view.get(&id).is_some_and(|entry| entry.is_up()),
             None => !link.pinned,
@@ -493,7 +449,8 @@ impl Node {
         self.outgoing() >= self.settings.max_outgoing
     }
 
+    /// Looks take no place: there are as many as nodes are missed.
     fn outgoing(&self) -> usize {
-        self.links.values().filter(|link| link.direction == Direction::Outgoing).count()
+        self.links.values().filter(|link| link.direction == Direction::Outgoing && !link.is_look()).count()
     }
 }

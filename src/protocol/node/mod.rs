@@ -14,6 +14,7 @@
 //!   candidates  whom an edge may lead to
 //!   heal        dials to nodes that are down
 //!   idle        whom to dial now                                        the tick of "monitor idle"
+//!   random      edges to nobody in particular                           the tick of "monitor idle"
 //!   expecting   nodes that should be there, and are not                the tick of "monitor idle"
 //!   rotation    links made with a network key that is not the first     the tick of "monitor idle"
 //!   rounds      records, verdicts, flushes that are due                 the tick of "network discovery"
@@ -48,6 +49,7 @@ mod lives;
 mod naming;
 mod outbox;
 mod places;
+mod random;
 mod reporting;
 mod rotation;
 mod rounds;
@@ -61,6 +63,7 @@ mod verdicts;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use self::alarm::Alarm;
 use super::address::HostPort;
 use super::address_book::AddressBook;
 use super::admission_rate::AdmissionRate;
@@ -151,7 +154,7 @@ pub struct Node {
     dial_backs: VecDeque<(Time, ControllerId)>,
     called: BTreeMap<ShortId, Called>,
     verdicts: BTreeSet<(Time, ShortId)>,
-    looked_around: Option<Time>,
+    alarm: Alarm,
     fresh: BTreeSet<ShortId>,
     waiting_for_names: BTreeMap<HostPort, Vec<Ticket>>,
     idle_due: Option<Time>,
@@ -232,7 +235,7 @@ impl Node {
             dial_backs: VecDeque::new(),
             called: BTreeMap::new(),
             verdicts: BTreeSet::new(),
-            looked_around: None,
+            alarm: Alarm::default(),
             fresh: BTreeSet::new(),
             waiting_for_names: BTreeMap::new(),
             idle_due: Some(now.mono),
@@ -279,8 +282,14 @@ impl Node {
             Input::CloseAll(reason) => {
                 actions.extend(self.links.keys().map(|peer| Action::Command(*peer, Command::Close(reason))));
             }
-            Input::Idle => self.idle(now, actions),
-            Input::Discovery => self.discovery(now, actions),
+            Input::Idle => {
+                self.note_tick(self.idle_due, now.mono);
+                self.idle(now, actions);
+            }
+            Input::Discovery => {
+                self.note_tick(self.discovery_due(), now.mono);
+                self.discovery(now, actions);
+            }
         }
         self.view_observed(now.mono);
     }

@@ -223,13 +223,21 @@ fn while_many_are_missed_tails_are_looked_for_and_slow_dials_are_doubted() {
         let id = node.links[peer].node.expect("a member");
         told(&mut node, at(200), *peer, PeerEvent::Welcome { record: record(id, 1, 1), clock_ms: at(200).wall_ms });
         assert!(!node.detector.misses(&ControllerId([50; 32])), "{number} are no crowd");
+        idle_until(&mut node, at(300 + 1100 * number as u64));
         told(&mut node, at(300 + 1100 * number as u64), *peer, PeerEvent::Silent);
     }
     assert!(node.detector.misses(&id));
     let unanswered = begun.last().and_then(|peer| node.links[peer].node).expect("a member");
     assert!(!node.detector.misses(&unanswered));
-    node.handle(at(4710), Input::Idle, &mut Vec::new());
+    idle_until(&mut node, at(5000));
     assert!(node.detector.misses(&unanswered));
+}
+
+/// All ticks of monitor idle that are due until then, in time: whoever is late is slow, and not in need.
+fn idle_until(node: &mut Node, end: Now) {
+    while let Some(due) = node.idle_due().filter(|due| *due <= end.mono) {
+        node.handle(Now { mono: due, wall_ms: end.wall_ms }, Input::Idle, &mut Vec::new());
+    }
 }
 
 fn last(address: SocketAddr) -> u8 {
