@@ -4,10 +4,13 @@
 //! answers, 4 the node cannot start, 70 internal error.
 
 use std::ffi::OsString;
+use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
+
+use crate::protocol::escape::escaped;
 
 pub mod ban;
 mod census;
@@ -24,7 +27,9 @@ pub mod forget;
 pub mod identity;
 pub mod keygen;
 pub mod leave;
+pub mod log_queue;
 pub mod network;
+pub mod node_log;
 pub mod peers;
 pub mod run;
 pub mod simulate;
@@ -95,6 +100,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 pub fn fail(code: u8, why: impl std::fmt::Display) -> ExitCode {
     terminal::complain(&why.to_string());
     ExitCode::from(code)
+}
+
+/// A panic in one line, whatever it says.
+pub fn panic_line(panic: &PanicHookInfo<'_>) -> String {
+    let text = panic.to_string().replace('\n', " ");
+    let thread = std::thread::current();
+    format!("kithd: internal error in {}: {}\n", thread.name().unwrap_or("a thread"), escaped(&text))
 }
 
 /// Writes data to stdout. A reader that has seen enough (`| head`) is no failure.

@@ -1,21 +1,18 @@
 //! `kithd run`: a node in the foreground, until a signal or `kithd leave` ends it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use clap::{ArgMatches, Command};
-use parking_lot::Mutex;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
-use simplelog::{ConfigBuilder, LevelFilter, ThreadLogMode, WriteLogger};
 
+use super::node_log::{NodeLog, Reopener};
 use super::{INTERNAL, NOT_STARTED, USAGE, core_dumps, descriptors, fail, flags, terminal};
-use crate::config::{Config, Log};
+use crate::config::Config;
 use crate::protocol::escape::escaped;
 use crate::{End, Node};
 
@@ -33,9 +30,17 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Ok(loaded) => loaded.config,
         Err(error) => return fail(USAGE, error),
     };
-    let log = match start_log(&config.log) {
-        Ok(log) => log,
-        Err(error) => return fail(NOT_STARTED, error),
+    match NodeLog::start(&config.log) {
+        Ok(log) => run_node(matches, &config, &log),
+        Err(error) => fail(NOT_STARTED, error),
+    }
+}
+
+/// From here on nothing is written to standard error but by the log's thread: nobody may read it.
+fn run_node(matches: &ArgMatches, config: &Config, log: &NodeLog) -> ExitCode {
+    let fail = |code: u8, why: String| {
+        log.tell_person(&why);
+        ExitCode::from(code)
     };
     descriptors::raise_limit();
     core_dumps::forbid();
@@ -50,13 +55,14 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     };
     let node = match Node::start(config.clone()) {
         Ok(node) => Arc::new(node),
-        Err(error) => return fail(if error.is_usage() { USAGE } else { NOT_STARTED }, error),
+        Err(error) => return fail(if error.is_usage() { USAGE } else { NOT_STARTED }, error.to_string()),
     };
-    let signals = match Signalling::start(&node, log, signals, matches.clone()) {
+    node.watch_log(log.watch());
+    let signals = match Signalling::start(&node, log.reopener(), signals, matches.clone()) {
         Ok(signals) => signals,
         Err(error) => return fail(NOT_STARTED, format!("cannot wait for signals: {error}")),
     };
-    if let Err(error) = say_ready(&node, &config) {
+    if let Err(error) = say_ready(&node, config) {
         log::warn!("nobody reads the ready line: {error}");
     }
     let end = node.wait();
@@ -93,7 +99,7 @@ struct Signalling {
 }
 
 impl Signalling {
-    fn start(node: &Arc<Node>, mut log: LogFile, mut signals: Signals, matches: ArgMatches) -> io::Result<Self> {
+    fn start(node: &Arc<Node>, mut log: Reopener, mut signals: Signals, matches: ArgMatches) -> io::Result<Self> {
         let (handle, stopper, node) = (signals.handle(), node.stopper(), Arc::downgrade(node));
         let end = stopper.clone();
         let mut pass_on = move || {
@@ -133,11 +139,11 @@ impl Signalling {
 
 /// Reads the configuration anew, as the flags of this process still override it, and says of each key that has changed
 /// what became of it. The log is opened anew in any case: somebody may have rotated it.
-fn reload(node: &Node, log: &mut LogFile, matches: &ArgMatches) {
+fn reload(node: &Node, log: &mut Reopener, matches: &ArgMatches) {
     let loaded = flags::load(matches);
     let mut applied = match &loaded {
         Ok(loaded) => log.reload(&loaded.config.log),
-        Err(_) => log.reload(&log.config.clone()),
+        Err(_) => log.reopen(),
     };
     let reloaded = match loaded.and_then(|loaded| node.reload(&loaded.config)) {
         Ok(reloaded) => reloaded,
@@ -155,106 +161,4 @@ fn reload(node: &Node, log: &mut LogFile, matches: &ArgMatches) {
     if applied.is_empty() && reloaded.needs_restart.is_empty() {
         log::info!("the configuration was read anew; nothing has changed");
     }
-}
-
-/// Where log lines go: stderr, or a file that can be opened anew after it was rotated.
-#[derive(Clone)]
-struct LogFile {
-    inner: Arc<Mutex<Option<File>>>,
-    config: Log,
-}
-
-impl LogFile {
-    /// Opens the file anew and takes over what has changed: the keys for which that went well.
-    fn reload(&mut self, wanted: &Log) -> Vec<&'static str> {
-        let mut applied = Vec::new();
-        match wanted.file.as_deref().map(open).transpose() {
-            Ok(file) => {
-                *self.inner.lock() = file;
-                if self.config.file != wanted.file {
-                    applied.push("log.file");
-                    self.config.file.clone_from(&wanted.file);
-                }
-            }
-            // The old file may be gone, with all that is written to it: standard error hears of it too.
-            Err(error) => {
-                let path = wanted.file.as_deref().unwrap_or(Path::new("")).display();
-                let trouble = format!("the log file {path} cannot be opened anew: {error}");
-                terminal::complain(&format!("{trouble}: make way for it, then send SIGHUP again"));
-                log::error!("{trouble}; the old one is still written");
-            }
-        }
-        if self.config.level != wanted.level {
-            applied.push("log.level");
-            self.config.level = wanted.level;
-            log::set_max_level(wanted.level);
-        }
-        applied
-    }
-}
-
-impl Write for LogFile {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match &mut *self.inner.lock() {
-            Some(file) => file.write(line),
-            None => io::stderr().write(line),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn start_log(log: &Log) -> Result<LogFile, String> {
-    let file = match &log.file {
-        Some(path) => Some(open(path).map_err(|error| {
-            format!("the log file {} cannot be opened: {error}: choose another with --log-file", path.display())
-        })?),
-        None => None,
-    };
-    let writer = LogFile { inner: Arc::new(Mutex::new(file)), config: log.clone() };
-    let config = ConfigBuilder::new()
-        .set_time_format_rfc3339()
-        .set_thread_level(LevelFilter::Error)
-        .set_thread_mode(ThreadLogMode::Names)
-        .set_target_level(LevelFilter::Off)
-        .set_location_level(LevelFilter::Off)
-        .add_filter_allow_str("kithd")
-        .build();
-    // The level is held by the facade, where it can change.
-    let inner = WriteLogger::new(LevelFilter::Trace, config, writer.clone());
-    // A second logger in one process: the first one stays.
-    if log::set_boxed_logger(Box::new(OneLine { inner })).is_ok() {
-        log::set_max_level(log.level);
-    }
-    Ok(writer)
-}
-
-/// One event, one line: what a remote or a file put into it cannot begin another, nor repaint the terminal.
-struct OneLine {
-    inner: Box<WriteLogger<LogFile>>,
-}
-
-impl log::Log for OneLine {
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        self.inner.enabled(metadata)
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
-            let text = record.args().to_string();
-            let mut line = log::Record::builder();
-            line.metadata(record.metadata().clone()).module_path(record.module_path());
-            self.inner.log(&line.args(format_args!("{}", escaped(&text))).build());
-        }
-    }
-
-    fn flush(&self) {
-        log::Log::flush(&*self.inner);
-    }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
 }

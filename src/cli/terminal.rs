@@ -14,7 +14,12 @@ pub fn say(text: &str) -> io::Result<()> {
 
 /// Writes one line to standard error. If that is closed there is nobody left to tell.
 pub fn complain(message: &str) {
-    let _ = writeln!(io::stderr(), "kithd: {}", escaped(message));
+    let _ = io::stderr().write_all(complaint(message).as_bytes());
+}
+
+/// The line in which something is complained of.
+pub fn complaint(message: &str) -> String {
+    format!("kithd: {}\n", escaped(message))
 }
 
 /// True if a person looks at standard output.

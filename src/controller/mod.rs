@@ -18,6 +18,7 @@ pub mod desk;
 mod explain;
 mod known_json;
 mod listen;
+mod log_watch;
 mod main_loop;
 mod monitor_idle;
 mod monitor_status;
@@ -33,6 +34,7 @@ mod tagging;
 pub mod threads;
 
 pub use access::AccessError;
+pub use log_watch::LogLoss;
 pub use registry::End;
 pub use reload::Reloaded;
 pub use start_error::StartError;

@@ -3,15 +3,17 @@
 //! one whose waiting for a disk harms nobody.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::log_watch::LogWatch;
 use super::registry::{Registry, StatusCall};
 use super::state_dir::{StateDir, replace};
 use crate::protocol::escape::escaped_json;
+use crate::protocol::reason::Reason;
 use crate::protocol::report::{HeartbeatCounts, Memory, PeersReport, Report, RequestCounts, SCHEMA, Traffic};
 use crate::secure::network_key::NetworkKey;
 
@@ -34,6 +36,8 @@ pub struct About {
     pub advertise: std::net::SocketAddr,
     /// Bound on the bytes queued for all peers.
     pub budget: u64,
+    /// What became of the log, if somebody told how to know.
+    pub log: OnceLock<LogWatch>,
 }
 
 /// The loop and what it remembers between reports.
@@ -173,7 +177,8 @@ impl MonitorStatus {
         let beats = self.registry.beats();
         let totals = self.registry.around.reactor.traffic().counts();
         let (about, around) = (&self.about, &self.registry.around);
-        self.registry.read(|node, now| Report {
+        let log = about.log.get().map(|look| look()).unwrap_or_default();
+        let mut report = self.registry.read(|node, now| Report {
             schema: SCHEMA,
             id: node.id().hex(),
             label: about.label.clone(),
@@ -213,7 +218,12 @@ impl MonitorStatus {
                 node.warning_of_doubt(now).into_iter().collect(),
             ]
             .concat(),
-        })
+        });
+        if log.dropped > 0 {
+            report.dropped.insert(Reason::LogFull, log.dropped);
+        }
+        report.warnings.extend(log.trouble);
+        report
     }
 }
 

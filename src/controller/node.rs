@@ -1,8 +1,8 @@
 //! A running node: what a program holds, and all that the daemon uses.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -72,7 +72,7 @@ pub struct Node {
     resolver: Option<(JoinHandle<()>, Receiver<()>)>,
     ended: Receiver<End>,
     id: ControllerId,
-    about: Arc<About>,
+    pub(super) about: Arc<About>,
     /// What it runs with, as far as that can change.
     config: Mutex<Config>,
     is_over: bool,
@@ -437,6 +437,7 @@ fn about(config: &Config, listen: Vec<SocketAddr>) -> Result<About, StartError> 
         advertise: config.listen.advertise.or_else(|| advertised(first)).ok_or(StartError::NoAddress(first))?,
         listen,
         budget: config.limits.queued_total() as u64,
+        log: OnceLock::new(),
     })
 }
 

@@ -108,6 +108,8 @@ pub enum Reason {
     Equivocation,
     /// The node broke the protocol too often lately, and is not heard for some minutes.
     Misbehaved,
+    /// A line of the log that found no room: whoever reads the log is too slow or gone, or its disk is full.
+    LogFull,
 }
 
 impl Reason {

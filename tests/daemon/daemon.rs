@@ -118,9 +118,15 @@ impl Setup {
 
     /// Starts it and waits until it serves.
     pub fn start(self) -> Daemon {
+        let log = self.home().join("stderr");
+        let stderr = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        self.start_telling(stderr)
+    }
+
+    /// The same, with this for its standard error, which then is the test's to read.
+    pub fn start_telling(self, stderr: impl Into<Stdio>) -> Daemon {
         let start = Instant::now();
         let log = self.home().join("stderr");
-        let stderr = OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let mut child = self.command().stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let lines = lines_of(child.stdout.take().unwrap());
         let Ok(line) = lines.recv_timeout(SOON) else {

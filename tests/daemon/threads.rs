@@ -8,7 +8,7 @@ use crate::daemon::{Daemon, Network};
 use crate::patience::{SOON, until};
 use crate::report::agreed;
 
-const LOOPS: [&str; 10] = [
+const LOOPS: [&str; 11] = [
     "kithd",
     "ctl-main",
     "ctl-listen",
@@ -19,6 +19,7 @@ const LOOPS: [&str; 10] = [
     "admin",
     "resolver",
     "signals",
+    "log",
 ];
 
 fn threads(daemon: &Daemon) -> Vec<String> {

@@ -33,7 +33,7 @@ fn case_44_a_thread_that_cannot_be_started_costs_its_connection_only() {
     let limits = ["--limits-handshake-timeout", "1s", "--limits-max-admin-clients", "4"];
     let setup = network.node("a").with(&PATIENT).with(&limits);
     chown(setup.home(), Some(nobody()), Some(nobody())).unwrap();
-    let pair = Pair::of(network, setup.under(&format!("exec prlimit --nproc=18 {}", as_user(""))).start());
+    let pair = Pair::of(network, setup.under(&format!("exec prlimit --nproc=19 {}", as_user(""))).start());
 
     let lines: Vec<Line> = (0..40).map(|_| Line::to(pair.a.address)).collect();
     counted(&pair.a, "internal", 1);

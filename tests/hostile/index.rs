@@ -11,6 +11,7 @@ const CASES: &[std::ops::RangeInclusive<u32>] = &[
     // Records, exhaustion, time, and what is local.
     32..=40,
     44..=45,
+    50..=50,
     52..=64,
     66..=67,
 ];

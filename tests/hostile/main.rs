@@ -21,6 +21,8 @@ mod patience;
 #[path = "../daemon/report.rs"]
 #[allow(dead_code, reason = "shared with the daemon's tests, which use more of it")]
 mod report;
+#[path = "../daemon/small_disk.rs"]
+mod small_disk;
 #[path = "../daemon/stranger.rs"]
 #[allow(dead_code, reason = "shared with the daemon's tests, which use more of it")]
 mod stranger;
@@ -41,5 +43,6 @@ mod framing;
 mod handshake;
 mod identity;
 mod local;
+mod log;
 mod records;
 mod time;

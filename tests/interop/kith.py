@@ -33,7 +33,7 @@ REASONS = (
     "bad-signature other-network version-mismatch clock-skew self duplicate-identity replaced busy overloaded "
     "slow-reader too-many-pending too-many-peers banned not-allowed probe-over surplus local remote leaving internal "
     "network-key no-answer replayed low-order-point bad-record-tag identity-mismatch old-key "
-    "too-fast evicted stale expired equivocation misbehaved"
+    "too-fast evicted stale expired equivocation misbehaved log-full"
 ).split()
 
 SMALL_ORDER = {
