@@ -20,6 +20,9 @@ use super::api::{AdminError, Answer, Verb};
 use super::desk::{Desk, Reply};
 use super::socket::{self, FileId, SocketError};
 use super::turns::{MAX_CALLS, MAX_WAITING, Turn, Turns};
+use crate::clock::Clock;
+use crate::protocol::reason::Reason;
+use crate::protocol::refusal_log::RefusalLog;
 use crate::reactor::{ClientId, LineEvent, LineFault, LineServer, LineServerSettings, PollWaker};
 
 /// How long half a line or an unread answer may stay. Scripts on the same machine need milliseconds.
@@ -51,7 +54,8 @@ impl AdminServer {
         // As many as there are calls at work: whoever answers never blocks.
         let (sender, answers) = bounded(MAX_CALLS);
         let waker = lines.waker();
-        let admin = Admin { lines, desk, turns: Turns::new(), sender, answers, stopped };
+        let (turns, clock, refusals) = (Turns::new(), Clock::start(), RefusalLog::default());
+        let admin = Admin { lines, desk, turns, sender, answers, stopped, clock, refusals };
         let mut server = Self { path: path.to_owned(), file: FileId::of(path), waker, stop: Some(stop), thread: None };
         let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || admin.run()).map_err(failed)?;
         server.thread = Some(thread);
@@ -81,6 +85,8 @@ struct Admin {
     sender: Sender<(ClientId, Answer)>,
     answers: Receiver<(ClientId, Answer)>,
     stopped: Receiver<()>,
+    clock: Clock,
+    refusals: RefusalLog,
 }
 
 impl Admin {
@@ -123,8 +129,19 @@ impl Admin {
                 },
             ),
             LineEvent::Gone { client } => self.turns.gone(client),
-            LineEvent::Refused => log::warn!("an admin client was turned away: too many, or another user's"),
+            LineEvent::Refused => self.turned_away(),
             LineEvent::Woken => {}
+        }
+    }
+
+    /// Another user may come as often as he likes, and is not to fill the log with it.
+    fn turned_away(&mut self) {
+        let (told, untold) = self.refusals.refused(Reason::Overloaded, self.clock.time());
+        if untold > 0 {
+            log::warn!("{untold} more admin clients were turned away in a minute");
+        }
+        if told {
+            log::warn!("an admin client was turned away: too many, or another user's");
         }
     }
 

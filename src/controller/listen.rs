@@ -1,6 +1,5 @@
 //! The listen loop, `ctl-listen`: accepts, asks the node whether there is room, creates the peer and spawns its main loop.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,23 +15,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs until the acceptor's waker is used.
 pub fn run(registry: &Arc<Registry>, mut acceptor: Acceptor) {
-    let mut exhausted = false;
     loop {
         let accepted = acceptor.accept(None);
         registry.around.wakeups.fetch_add(1, Ordering::Relaxed);
         match accepted {
             Accepted::Connection(stream, from) => {
-                exhausted = false;
                 match registry.think(|node, now, actions| node.accepted(now, from, actions)) {
                     Ok(peer) => registry.start_peer(peer, Side::Head, Some(stream), Command::Accept),
                     Err(reason) => registry.log_refusal(reason, &from.to_string()),
                 }
             }
             Accepted::Exhausted(error) => {
-                if !exhausted {
-                    log_exhaustion(&error);
-                }
-                exhausted = true;
+                let cure = "raise the limit of open files; trying again every 100 ms";
+                registry.log_refusal(Reason::Overloaded, &format!("to accept connections ({error}: {cure})"));
                 registry.think(|node, _, _| node.count_refused(Reason::Overloaded));
                 acceptor.pause(PAUSE);
             }
@@ -40,8 +35,4 @@ pub fn run(registry: &Arc<Registry>, mut acceptor: Acceptor) {
             Accepted::Woken => return,
         }
     }
-}
-
-fn log_exhaustion(error: &io::Error) {
-    log::warn!("cannot accept connections: {error}: raise the limit of open files; trying again every 100 ms");
 }

@@ -31,7 +31,9 @@ mod resolver;
 mod start_error;
 pub mod state_dir;
 mod tagging;
+mod terse_log;
 pub mod threads;
+mod whole_file;
 
 pub use access::AccessError;
 pub use log_watch::LogLoss;

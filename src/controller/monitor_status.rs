@@ -2,6 +2,7 @@
 //! report, which is handed over or dumped. It is also the loop that writes what is kept over a restart: of all loops the
 //! one whose waiting for a disk harms nobody.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -11,7 +12,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::log_watch::LogWatch;
 use super::registry::{Registry, StatusCall};
-use super::state_dir::{StateDir, replace};
+use super::state_dir::StateDir;
+use super::whole_file::replace;
 use crate::protocol::escape::escaped_json;
 use crate::protocol::reason::Reason;
 use crate::protocol::report::{HeartbeatCounts, Memory, PeersReport, Report, RequestCounts, SCHEMA, Traffic};
@@ -19,8 +21,10 @@ use crate::secure::network_key::NetworkKey;
 
 /// From the first change to its writing: a network that forms changes a hundred times in this time.
 const SAVE_DELAY: Duration = Duration::from_millis(300);
-/// After a failed write, for instance on a full disk.
-const SAVE_RETRY: Duration = Duration::from_secs(5);
+/// After a write that failed, for instance on a full disk; each further one waits twice as long, up to the second. What has
+/// room again is used soon, and a disk that is gone for a day is asked a few thousand times.
+const SAVE_RETRY: Duration = Duration::from_secs(1);
+const MAX_SAVE_RETRY: Duration = Duration::from_secs(30);
 /// Wake-ups are counted over at least this long.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
@@ -50,6 +54,8 @@ pub struct MonitorStatus {
     window: Window,
     next_dump: Instant,
     next_save: Option<Instant>,
+    /// How long to wait if the next write fails.
+    retry: Duration,
 }
 
 /// Over which the rate of wake-ups is taken.
@@ -69,7 +75,8 @@ impl MonitorStatus {
         file: Option<PathBuf>,
     ) -> Self {
         let window = Window { began: Instant::now(), count: 0, rate: 0.0 };
-        Self { registry, about, state, period, file, window, next_dump: Instant::now(), next_save: None }
+        let (next_dump, next_save, retry) = (Instant::now(), None, SAVE_RETRY);
+        Self { registry, about, state, period, file, window, next_dump, next_save, retry }
     }
 
     /// Runs until it is told to stop; what is to be kept is then written once more.
@@ -105,7 +112,7 @@ impl MonitorStatus {
     }
 
     fn tick(&mut self) {
-        self.registry.sum_up_refusals();
+        self.registry.sum_up_log();
         let now = Instant::now();
         if self.next_save.is_some_and(|save| save <= now) {
             self.save();
@@ -118,14 +125,21 @@ impl MonitorStatus {
 
     fn save(&mut self) {
         let memory = self.registry.read(|node, _| node.memory());
-        let saved = self.state.save(&memory);
-        self.next_save = saved.is_err().then(|| Instant::now() + SAVE_RETRY);
-        self.complain(
-            "state",
-            saved.err().map(|error| {
-                format!("known.json cannot be written: {error}: free the disk; the node goes on from memory")
-            }),
-        );
+        let problem = match self.state.save(&memory) {
+            Ok(()) => {
+                (self.next_save, self.retry) = (None, SAVE_RETRY);
+                None
+            }
+            Err(error) => {
+                self.next_save = Some(Instant::now() + self.retry);
+                self.retry = (self.retry * 2).min(MAX_SAVE_RETRY);
+                let cure = cure(error.kind());
+                Some(format!(
+                    "known.json cannot be written: {error}: {cure}; the node goes on from memory and tries again"
+                ))
+            }
+        };
+        self.complain("state", problem);
     }
 
     /// One line of summary in the log, and the whole report to the file if there is one.
@@ -273,6 +287,16 @@ impl Window {
             self.rate = count as f64 / span.as_secs_f64().max(0.001);
         }
         (self.rate * 100.0).round() / 100.0
+    }
+}
+
+/// What helps against a write that failed.
+fn cure(cause: ErrorKind) -> &'static str {
+    match cause {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room in the state directory",
+        ErrorKind::ReadOnlyFilesystem => "mount the state directory for writing",
+        ErrorKind::PermissionDenied => "let the node write to its state directory",
+        _ => "see to the disk of the state directory",
     }
 }
 

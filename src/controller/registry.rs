@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use parking_lot::Mutex;
 
+use super::terse_log::TerseLog;
 use crate::peer::main_loop::{Gauge, MAX_COMMANDS, Surroundings, spawn};
 use crate::protocol::address::HostPort;
 use crate::protocol::census_report::CensusReport;
@@ -20,7 +21,6 @@ use crate::protocol::identity::PeerId;
 use crate::protocol::node::{Action, Input, Node, Notice, Outcome, Ticket};
 use crate::protocol::peer_state::Command;
 use crate::protocol::reason::Reason;
-use crate::protocol::refusal_log::RefusalLog;
 use crate::protocol::report::Report;
 use crate::protocol::testimony::{Mode, Nonce};
 use crate::protocol::time::{Now, Time};
@@ -139,7 +139,7 @@ pub struct Registry {
     lines: Lines,
     inside: Mutex<Inside>,
     subscribers: Mutex<Vec<Sender<Notice>>>,
-    refusals: Mutex<RefusalLog>,
+    terse_log: Mutex<TerseLog>,
 }
 
 /// What is to be done once the lock is free.
@@ -176,7 +176,7 @@ impl Registry {
             farewell: None,
             waiting: Vec::new(),
         };
-        Self { around, lines, inside: Mutex::new(inside), subscribers: Mutex::default(), refusals: Mutex::default() }
+        Self { around, lines, inside: Mutex::new(inside), subscribers: Mutex::default(), terse_log: Mutex::default() }
     }
 
     /// The loops' channels.
@@ -306,20 +306,12 @@ impl Registry {
 
     /// Somebody was refused, or closed for cause: a line in the log, unless it has ten of that reason in this minute.
     pub fn log_refusal(&self, reason: Reason, whom: &str) {
-        let (told, untold) = self.refusals.lock().refused(reason, self.around.clock.time());
-        if untold > 0 {
-            log_untold(reason, untold);
-        }
-        if told {
-            let cause = if reason == Reason::NetworkKey { ": it has another network key or network name" } else { "" };
-            log::warn!("refused {whom}: {reason}{cause}");
-        }
+        self.terse_log.lock().refusal(self.around.clock.time(), reason, whom);
     }
 
     /// What the log has not been told of minutes that are over.
-    pub fn sum_up_refusals(&self) {
-        let over = self.refusals.lock().over(self.around.clock.time());
-        over.into_iter().for_each(|(reason, untold)| log_untold(reason, untold));
+    pub fn sum_up_log(&self) {
+        self.terse_log.lock().sum_up(self.around.clock.time());
     }
 
     /// How many peers have a thread.
@@ -399,12 +391,7 @@ impl Registry {
     fn tell(&self, notices: &[Notice]) {
         let mut dropped = 0;
         for notice in notices {
-            if let Notice::Status { id, label, status } = notice {
-                log::info!("{label} ({}) is {}", &id.hex()[..8], status.name());
-            }
-            if let Notice::Equivocation { id, label } = notice {
-                log::warn!("{label} ({}) signs different records as one version", &id.hex()[..8]);
-            }
+            self.terse_log.lock().notice(self.around.clock.time(), notice);
             self.subscribers.lock().retain(|subscriber| match subscriber.try_send(notice.clone()) {
                 Err(TrySendError::Disconnected(_)) => false,
                 Err(TrySendError::Full(_)) => {
@@ -418,10 +405,6 @@ impl Registry {
             self.inside.lock().node.count_dropped(Reason::Overloaded);
         }
     }
-}
-
-fn log_untold(reason: Reason, untold: u64) {
-    log::warn!("refused {untold} more in a minute: {reason}");
 }
 
 impl Inside {

@@ -11,13 +11,14 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
 use super::known_json;
+use super::whole_file::replace;
 use crate::protocol::node::Memory;
 use crate::secure::keys::{Identity, IdentityError};
 
@@ -139,28 +140,6 @@ impl StateDir {
             path.display()
         )
     }
-}
-
-/// Writes a file whole: readers see the old or the new content, never a mixture, also after a power cut.
-///
-/// # Errors
-/// The system's; no temporary file is left then.
-pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_string_lossy();
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = directory.join(format!(".{name}.{}.new", std::process::id()));
-    let write = || -> io::Result<()> {
-        // What a crash left there is ours: the name holds a process id.
-        let _ = fs::remove_file(&temporary);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(directory)?.sync_all()
-    };
-    write().inspect_err(|_| {
-        let _ = fs::remove_file(&temporary);
-    })
 }
 
 impl fmt::Display for StateError {

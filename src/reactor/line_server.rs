@@ -25,6 +25,8 @@ const EVENTS: usize = 64;
 const READ_BUFFER: usize = 16 * 1024;
 /// How long nobody is accepted after the process ran out of descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// How long the log is not told of that again: who keeps the process at its bound is not to fill the log with it.
+const EXHAUSTED_TOLD: Duration = Duration::from_secs(60);
 
 /// How a server treats its clients.
 #[derive(Clone, Debug)]
@@ -93,6 +95,8 @@ pub struct LineServer {
     is_ready: bool,
     /// Nobody is accepted until then.
     exhausted_until: Option<Instant>,
+    /// When the log was told so.
+    exhaustion_told: Option<Instant>,
     /// What is to be told with the next wait.
     found: Vec<LineEvent>,
     buffer: Vec<u8>,
@@ -119,6 +123,7 @@ impl LineServer {
             next_client: FIRST_CLIENT,
             is_ready: true,
             exhausted_until: None,
+            exhaustion_told: None,
             found: Vec::new(),
             buffer: vec![0; READ_BUFFER],
         })
@@ -211,8 +216,12 @@ impl LineServer {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.is_ready = false,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    log::warn!("cannot accept a client: {error}");
-                    self.exhausted_until = Some(Instant::now() + EXHAUSTED_PAUSE);
+                    let now = Instant::now();
+                    if self.exhaustion_told.is_none_or(|told| now.duration_since(told) >= EXHAUSTED_TOLD) {
+                        log::warn!("cannot accept a client: {error}");
+                        self.exhaustion_told = Some(now);
+                    }
+                    self.exhausted_until = Some(now + EXHAUSTED_PAUSE);
                     return;
                 }
             }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, unbounded};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -254,6 +254,15 @@ impl Daemon {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).unwrap();
+        if signal != Signal::STOP {
+            return;
+        }
+        // The system wakes one thread to stop the others; until it has had its turn they go on, and answer.
+        let seen = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        until("all its threads have stopped", SOON, || match waitid(WaitId::Pid(pid), seen).unwrap() {
+            Some(_) => Ok(()),
+            None => Err("some run".to_owned()),
+        });
     }
 
     /// Waits until the process has ended by itself.

@@ -193,46 +193,6 @@ fn a_known_json_that_lies_costs_nothing_but_a_few_dials() {
     assert!(b.status()["peers"]["known_addresses"].as_u64() <= Some(6_200), "{}", b.status()["peers"]);
 }
 
-#[test]
-fn a_full_disk_is_lived_with_and_nothing_is_lost() {
-    let network = Network::new();
-    let a = network.start("a");
-    let setup = network.node("b").connect(a.address);
-    let Some(disk) = SmallDisk::mount(&setup.state_dir()) else {
-        println!("SKIPPED: this user may not mount a small file system to fill");
-        return;
-    };
-    let mut b = setup.start();
-    agreed(&[&a, &b]);
-    b.signal(Signal::TERM);
-    assert_eq!(b.ended().code(), Some(0));
-    let known = b.setup().state_dir().join("known.json");
-    let before: Value = serde_json::from_slice(&fs::read(&known).unwrap()).unwrap();
-
-    let filler = disk.fill();
-    b.start_again();
-    agreed(&[&a, &b]);
-    // Something new to keep.
-    let c = network.node("c").connect(a.address).start();
-    agreed(&[&a, &b, &c]);
-    warned(&b, "known.json");
-    let kept: Value = serde_json::from_slice(&fs::read(&known).unwrap()).unwrap();
-    assert_eq!(kept, before, "the old file is intact");
-
-    // With room again it is written after all, and the warning is taken back.
-    fs::remove_file(filler).unwrap();
-    until("the warning is gone", SOON, || {
-        let warnings = b.status()["warnings"].to_string();
-        if warnings.contains("known.json") { Err(warnings) } else { Ok(()) }
-    });
-    let kept = fs::read_to_string(&known).unwrap();
-    assert!(kept.contains(&c.address.to_string()), "{kept}");
-    disk.fill();
-    b.signal(Signal::TERM);
-    assert_eq!(b.ended().code(), Some(0));
-    drop(b);
-}
-
 /// On a disk without room for an identity a node cannot start; it must not make half of one.
 #[test]
 fn a_disk_that_is_full_from_the_start_is_exit_4() {

@@ -11,8 +11,8 @@ const CASES: &[std::ops::RangeInclusive<u32>] = &[
     // Records, exhaustion, time, and what is local.
     32..=40,
     44..=45,
-    50..=50,
-    52..=64,
+    // The state on disk and the log.
+    46..=64,
     66..=67,
 ];
 

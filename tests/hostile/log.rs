@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::thread;
@@ -12,10 +13,11 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::Signal;
 
 use crate::daemon::{Daemon, Network};
-use crate::evil_member::memory;
+use crate::evil_member::{counted, memory};
 use crate::patience::{SOON, until};
 use crate::report::agreed;
 use crate::small_disk::SmallDisk;
+use crate::stranger::Line;
 
 /// A pipe that takes not one byte more.
 fn full_pipe() -> (PipeReader, PipeWriter) {
@@ -160,4 +162,61 @@ fn case_50_a_log_on_a_full_disk_stops_nothing_and_goes_on_with_room() {
     assert!(text.lines().all(|line| line.starts_with("20")), "{text}");
     until("the warning is taken back", SOON, || warning(&a).map_or(Ok(()), Err));
     ends(a);
+}
+
+/// Lines of the log that say something was refused for that reason; those that sum up are not among them.
+fn told(log: &str, reason: &str) -> usize {
+    let told = |line: &&str| line.contains("refused") && line.contains(reason) && !line.contains("more in a minute");
+    log.lines().filter(told).count()
+}
+
+/// What two hundred strangers are refused for is counted two hundred times, and told ten times.
+fn flooded() -> Daemon {
+    let a = Network::new().start("a");
+    for _ in 0..200 {
+        Line::to(a.address).send(b"GET / HTTP/1.1\r\n\r\n");
+    }
+    counted(&a, "not-kithd", 200);
+    a
+}
+
+/// An attacker fills no disk and hides in nothing: ten lines a minute for each reason, and one of how many more there were.
+#[test]
+fn case_51_a_flood_of_refusals_is_ten_lines() {
+    let start = Instant::now();
+    let a = flooded();
+    let told = told(&a.stderr(), "not-kithd");
+    // A very slow machine may have come into another minute.
+    let most = 10 * (1 + start.elapsed().as_secs() as usize / 60);
+    assert!((10..=most).contains(&told), "{told} lines: {}", a.stderr());
+}
+
+/// `cargo test --test hostile -- --ignored`
+#[test]
+#[ignore = "takes more than a minute"]
+fn case_51_the_rest_of_a_flood_is_summed_up_in_a_line() {
+    let a = flooded();
+    until("the log says how many more there were", 2 * SOON, || {
+        let log = a.stderr();
+        if log.contains("refused 190 more in a minute: not-kithd") { Ok(()) } else { Err(log) }
+    });
+}
+
+/// Nor does another user of this machine, or a crowd of the node's own user's, fill it from the admin socket.
+#[test]
+fn case_51_a_crowd_at_the_admin_socket_is_ten_lines() {
+    let a = Network::new().node("a").with(&["--limits-max-admin-clients", "1"]).start();
+    let start = Instant::now();
+    for _ in 0..20 {
+        let crowd: Vec<UnixStream> = (0..10).map(|_| UnixStream::connect(&a.socket).unwrap()).collect();
+        // All but the first are told and closed.
+        for mut refused in crowd.into_iter().skip(1) {
+            refused.set_read_timeout(Some(SOON)).unwrap();
+            let mut said = String::new();
+            let _ = refused.read_to_string(&mut said);
+        }
+    }
+    let told = a.stderr().lines().filter(|line| line.contains("turned away")).count();
+    let most = 11 * (1 + start.elapsed().as_secs() as usize / 60);
+    assert!((1..=most).contains(&told), "{told} lines");
 }

@@ -45,4 +45,5 @@ mod identity;
 mod local;
 mod log;
 mod records;
+mod state;
 mod time;
