@@ -28,6 +28,8 @@ use crate::protocol::time::rfc3339;
 /// level `trace`; a tenth of that would lose lines whenever a disk hesitates, and ten times as much would be a third of
 /// what a node takes in all.
 const MAX_WAITING: usize = 256 * 1024;
+/// Further room for lines to a person: why a node ends is not to be lost among what it logged before.
+const RESERVE: usize = 16 * 1024;
 /// What a line takes beside its bytes: its place in the queue and the allocator's share. Without it empty lines would have
 /// no bound.
 const LINE: usize = 64;
@@ -112,7 +114,8 @@ impl LogQueue {
     pub fn push(&self, to: To, text: &[u8]) {
         let mut inside = self.inside.lock();
         let cost = text.len() + LINE;
-        if inside.is_over || inside.waiting + cost > MAX_WAITING {
+        let most = if to == To::Person { MAX_WAITING + RESERVE } else { MAX_WAITING };
+        if inside.is_over || inside.waiting + cost > most {
             inside.unplaced += 1;
             inside.dropped += 1;
         } else {

@@ -2,12 +2,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use simplelog::{ConfigBuilder, LevelFilter, ThreadLogMode, WriteLogger};
 
 use super::log_queue::{Lines, LogQueue, Place, To};
@@ -154,6 +156,8 @@ impl log::Log for OneLine {
     }
 }
 
+/// Opens it without waiting: a pipe that nobody reads would hold up the start, or the thread that hears of signals.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new().create(true).append(true).custom_flags(flags).open(path)
 }

@@ -226,6 +226,14 @@ impl Daemon {
         fs::read_to_string(self.setup.home().join("stderr")).unwrap_or_default()
     }
 
+    /// Waits until it has said that on its standard error: the lines of its log come by a thread of their own.
+    pub fn says(&self, what: &str) {
+        until(&format!("{} says {what:?}", self.label), SOON, || {
+            let said = self.stderr();
+            if said.contains(what) { Ok(()) } else { Err(said) }
+        });
+    }
+
     /// Runs a client verb on this node.
     pub fn client(&self, args: &[&str]) -> Ended {
         Ended::of(kithd().args(args).arg("--socket").arg(&self.socket))

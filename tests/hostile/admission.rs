@@ -51,6 +51,7 @@ fn case_16_a_network_that_comes_too_fast_is_closed_and_others_come_in() {
     assert!(other.is_open());
 
     // Ten lines a minute for each reason, whatever comes; the test may run into the next minute, hardly into a third.
+    nodes.node.says("too-fast");
     let log = nodes.node.stderr();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("too-fast")).collect();
     assert!((1..=21).contains(&lines.len()), "{} lines", lines.len());

@@ -44,6 +44,7 @@ fn case_44_a_thread_that_cannot_be_started_costs_its_connection_only() {
         let [none, late] = ["internal", "handshake-timeout"].map(|reason| refused(&pair.a, reason));
         if none + late == 40 && late > 0 { Ok(()) } else { Err(format!("{none} without a thread, {late} late")) }
     });
+    pair.a.says("for want of a thread");
     let said = pair.a.stderr();
     let told = said.lines().filter(|line| line.contains("for want of a thread")).count();
     assert!((1..=20).contains(&told), "{told} lines for one kind of event: {said}");

@@ -52,7 +52,7 @@ fn case_19_without_the_key_a_stranger_gets_not_one_byte_and_the_operator_sees_hi
         let counted = refused(&node, "network-key");
         if counted >= 2 { Ok(()) } else { Err(format!("{counted}")) }
     });
-    assert!(node.stderr().contains("refused 127.0.0.1:"), "{}", node.stderr());
+    node.says("refused 127.0.0.1:");
     assert_eq!(node.status()["network_view"]["nodes"], 1);
     // The dialling nodes heard nothing at all: a read at their end of the line finds its end.
     let mut line = Line::to(node.address);

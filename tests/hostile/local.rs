@@ -61,7 +61,7 @@ fn case_58_the_admin_socket_is_its_users_alone() {
     let refused = as_another(&a);
     println!("{refused:?}");
     assert!(refused.code != Some(0) && refused.stdout.is_empty(), "{refused:?}");
-    assert!(a.stderr().contains("another user's"), "{}", a.stderr());
+    a.says("another user's");
     assert_eq!(a.client(&["status"]).code, Some(0));
     is_sound(&a);
 }

@@ -1,7 +1,8 @@
 //! Cases about the log: a place that takes no lines, and strangers who would fill it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat};
 use rustix::process::Signal;
 
 use crate::daemon::{Daemon, Network};
@@ -122,6 +123,24 @@ fn case_50_a_node_whose_log_is_stuck_ends_all_the_same() {
     ends(a);
 }
 
+/// A log file that is a pipe without a reader is refused, rather than waited for; with a slow one it is like any other.
+#[test]
+fn case_50_a_log_file_that_is_a_pipe_is_not_waited_for() {
+    let setup = Network::new().node("a");
+    let place = setup.home().join("log");
+    mknodat(CWD, &place, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let setup = setup.with(&["--log-file", place.to_str().unwrap()]);
+    assert!(setup.refused().one_line(4).contains("--log-file"));
+    let reader = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&place).unwrap();
+    let a = setup.start();
+    until_lost(&a, 1);
+    assert!(warning(&a).unwrap().contains("nobody reads it"));
+    drop(reader);
+    a.signal(Signal::HUP);
+    a.says("cannot be opened anew");
+    ends(a);
+}
+
 /// A reader that has died gives no signal that would end the node.
 #[test]
 fn case_50_a_log_whose_reader_died_stops_nothing() {
@@ -166,7 +185,8 @@ fn case_50_a_log_on_a_full_disk_stops_nothing_and_goes_on_with_room() {
 
 /// Lines of the log that say something was refused for that reason; those that sum up are not among them.
 fn told(log: &str, reason: &str) -> usize {
-    let told = |line: &&str| line.contains("refused") && line.contains(reason) && !line.contains("more in a minute");
+    let told =
+        |line: &&str| line.contains("refused 127.") && line.contains(reason) && !line.contains("more in a minute");
     log.lines().filter(told).count()
 }
 
@@ -185,10 +205,17 @@ fn flooded() -> Daemon {
 fn case_51_a_flood_of_refusals_is_ten_lines() {
     let start = Instant::now();
     let a = flooded();
+    until("ten lines tell of it", SOON, || {
+        let told = told(&a.stderr(), "not-kithd");
+        if told >= 10 { Ok(()) } else { Err(format!("{told}")) }
+    });
+    // What comes after these lines in the log comes after the flood.
+    a.signal(Signal::USR1);
+    a.says("report: ");
     let told = told(&a.stderr(), "not-kithd");
     // A very slow machine may have come into another minute.
     let most = 10 * (1 + start.elapsed().as_secs() as usize / 60);
-    assert!((10..=most).contains(&told), "{told} lines: {}", a.stderr());
+    assert!(told <= most, "{told} lines: {}", a.stderr());
 }
 
 /// `cargo test --test hostile -- --ignored`
@@ -216,7 +243,10 @@ fn case_51_a_crowd_at_the_admin_socket_is_ten_lines() {
             let _ = refused.read_to_string(&mut said);
         }
     }
+    a.says("turned away");
+    a.signal(Signal::USR1);
+    a.says("report: ");
     let told = a.stderr().lines().filter(|line| line.contains("turned away")).count();
     let most = 11 * (1 + start.elapsed().as_secs() as usize / 60);
-    assert!((1..=most).contains(&told), "{told} lines");
+    assert!(told <= most, "{told} lines");
 }

@@ -17,7 +17,7 @@ use kithd::secure::keys::{Identity, IdentityError};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, Network, Setup, write};
+use crate::daemon::{Daemon, Network, Setup};
 use crate::evil_member::{is_sound, memory};
 use crate::patience::{SOON, until};
 use crate::report::agreed;
