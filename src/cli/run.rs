@@ -19,6 +19,9 @@ use crate::{End, Node};
 /// The signals thread passes signals on, and reads the configuration anew, for which its parser wants some room.
 const STACK: usize = 1024 * 1024;
 
+/// For one write.
+const SMALL_STACK: usize = 64 * 1024;
+
 /// The verb and its flags.
 pub fn command() -> Command {
     flags::run_args(Command::new("run").about("Run a node in the foreground, until SIGINT, SIGTERM or 'kithd leave'"))
@@ -83,13 +86,19 @@ fn say_ready(node: &Node, config: &Config) -> io::Result<()> {
     let identity = node.identity();
     let listen: Vec<String> = node.addresses().iter().map(ToString::to_string).collect();
     let socket = config.node.socket_path();
-    terminal::say(&format!(
+    let line = format!(
         "kithd ready id={} label={} listen={} socket={}\n",
         identity.id,
         identity.label,
         listen.join(","),
         escaped(&socket.display().to_string())
-    ))
+    );
+    if terminal::is_heard() {
+        return terminal::say(&line);
+    }
+    // It waits by itself for whoever will read it; signals do not wait for that.
+    let say = move || drop(terminal::say(&line));
+    thread::Builder::new().name("ready".into()).stack_size(SMALL_STACK).spawn(say).map(drop)
 }
 
 /// The thread `signals`: a signal becomes a word to the node.

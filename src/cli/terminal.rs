@@ -3,6 +3,8 @@
 use std::env;
 use std::io::{self, IsTerminal, Write};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::protocol::escape::escaped;
 
 /// Writes data to standard output, at once and whole.
@@ -10,6 +12,13 @@ pub fn say(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+/// True if standard output takes a line now; a pipe that is full does not.
+pub fn is_heard() -> bool {
+    let out = io::stdout();
+    let mut asked = [PollFd::new(&out, PollFlags::OUT)];
+    poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Writes one line to standard error. If that is closed there is nobody left to tell.

@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::daemon::{Daemon, Network};
+use crate::daemon::{Daemon, Ended, Network, kithd};
 use crate::evil_member::{counted, memory};
 use crate::patience::{SOON, until};
 use crate::report::agreed;
@@ -121,6 +121,22 @@ fn case_50_a_node_whose_log_is_stuck_ends_all_the_same() {
     let ended = until("a node that cannot start ends", SOON, || second.try_wait().unwrap().ok_or("it runs".to_owned()));
     assert_eq!(ended.code(), Some(4));
     ends(a);
+}
+
+/// Nor is the ready line waited for: both outputs may be one pipe that an earlier run has filled.
+#[test]
+fn case_50_a_node_whose_outputs_are_both_stuck_serves_and_ends() {
+    let setup = Network::new().node("a");
+    let (_reader, writer) = full_pipe();
+    let outputs = (writer.try_clone().unwrap(), writer);
+    let mut node = setup.command().stdout(outputs.0).stderr(outputs.1).spawn().unwrap();
+    until("it serves", SOON, || {
+        let ended = Ended::of(kithd().args(["status", "--state-dir"]).arg(setup.state_dir()));
+        if ended.code == Some(0) { Ok(()) } else { Err(format!("{ended:?}")) }
+    });
+    kill_process(Pid::from_child(&node), Signal::TERM).unwrap();
+    let ended = until("it ends", SOON, || node.try_wait().unwrap().ok_or("it runs".to_owned()));
+    assert_eq!(ended.code(), Some(0));
 }
 
 /// A log file that is a pipe without a reader is refused, rather than waited for; with a slow one it is like any other.
