@@ -22,10 +22,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::digest::{self, BUCKETS};
 use super::hash::{Hash, hash_parts};
 use super::identity::{ControllerId, ShortId};
+use super::lookup::count_below;
 use super::numbers::Numbers;
 use super::reason::Reason;
 use super::record::{Record, Stage, Verified, VerifiedItem, is_expired};
 use super::rng::Rng;
+use super::tally::Tally;
 
 pub use super::entry::{CERTIFICATE, Entry, Standing};
 
@@ -77,20 +79,6 @@ struct Hashes {
 struct Shelves {
     bucket_of: Vec<u8>,
     free: Vec<u32>,
-}
-
-/// What is kept at hand.
-#[derive(Debug, Default)]
-struct Tally {
-    entries: usize,
-    up: usize,
-    reachable: usize,
-    accused: BTreeSet<ShortId>,
-    down: BTreeSet<ShortId>,
-    gone: usize,
-    sketch: u64,
-    centre: Option<ShortId>,
-    tails: BTreeSet<ShortId>,
 }
 
 impl View {
@@ -415,10 +403,15 @@ impl Bucket {
         self.entries.insert(at, (short, entry));
     }
 
-    /// Where this node's entry is, or would be. Ids are compared as numbers: byte by byte it takes several times as long.
+    /// Where this node's entry is, or would be.
     fn place(&self, short: &ShortId) -> Result<usize, usize> {
-        let wanted = u64::from_be_bytes(short.0);
-        self.entries.binary_search_by_key(&wanted, |(held, _)| u64::from_be_bytes(held.0))
+        let wanted = short.to_number();
+        // All of a bucket have the first byte in common.
+        let at = count_below(self.entries.len(), wanted << u8::BITS, |at| self.entries[at].0.to_number() < wanted);
+        match self.entries.get(at) {
+            Some((held, _)) if held == short => Ok(at),
+            _ => Err(at),
+        }
     }
 }
 
@@ -440,48 +433,6 @@ impl Hashes {
             hash_parts(b"kith bucket", &[&leaves]).short()
         })
     }
-}
-
-impl Tally {
-    fn add(&mut self, short: ShortId, entry: &Entry) {
-        self.entries += 1;
-        let (standing, record) = (entry.standing(), &entry.record().body);
-        if self.centre.is_some_and(|centre| record.edges.contains(&centre)) {
-            self.tails.insert(short);
-        }
-        if standing == Standing::Up {
-            self.up += 1;
-            self.reachable += usize::from(record.reach.may_be_dialled());
-            self.sketch ^= sketch_of(entry);
-            if entry.is_accused() {
-                self.accused.insert(short);
-            }
-            return;
-        }
-        self.gone += 1;
-        if standing == Standing::Down {
-            self.down.insert(short);
-        }
-    }
-
-    /// Takes back what [`Tally::add`] did for this entry as it still is.
-    fn remove(&mut self, short: ShortId, entry: &Entry) {
-        self.entries -= 1;
-        self.tails.remove(&short);
-        self.accused.remove(&short);
-        self.down.remove(&short);
-        if entry.is_up() {
-            self.up -= 1;
-            self.reachable -= usize::from(entry.record().body.reach.may_be_dialled());
-            self.sketch ^= sketch_of(entry);
-        } else {
-            self.gone -= 1;
-        }
-    }
-}
-
-fn sketch_of(entry: &Entry) -> u64 {
-    u64::from_be_bytes(entry.hash().short())
 }
 
 #[cfg(test)]

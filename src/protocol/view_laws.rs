@@ -10,6 +10,7 @@ use crate::protocol::list::List;
 use crate::protocol::record::{
     Forget, ForgetBody, Marked, NetworkId, Reach, RecordBody, RecordState, Signature, Witness, WitnessBody,
 };
+use crate::protocol::tally::sketch_of;
 
 const NETWORK: NetworkId = NetworkId([1; 8]);
 

@@ -3,6 +3,7 @@
 //! Everybody who holds the same digest builds the same graph, whatever the order of news was, and draws the same tree in it.
 
 use crate::protocol::identity::ShortId;
+use crate::protocol::lookup::count_below;
 use crate::protocol::view::View;
 
 /// The length of an edge whose round trip was not measured, in milliseconds.
@@ -31,7 +32,7 @@ impl Graph {
     /// The graph of a view.
     pub fn of(view: &View) -> Self {
         let ids: Vec<ShortId> = view.up().map(|(id, _)| id.short()).collect();
-        let number = |short: &ShortId| ids.binary_search(short).ok();
+        let number = |short: &ShortId| number_among(&ids, short);
         let mut edges: Vec<(u32, u32, u8)> = Vec::with_capacity(16 * ids.len());
         for (tail, (_, entry)) in view.up().enumerate() {
             let body = &entry.record().body;
@@ -46,10 +47,7 @@ impl Graph {
         Self::build(ids, edges)
     }
 
-    fn build(ids: Vec<ShortId>, mut edges: Vec<(u32, u32, u8)>) -> Self {
-        // Of two edges between the same nodes the quicker one counts.
-        edges.sort_unstable();
-        edges.dedup_by_key(|(from, to, _)| (*from, *to));
+    fn build(ids: Vec<ShortId>, edges: Vec<(u32, u32, u8)>) -> Self {
         let mut starts = vec![0; ids.len() + 1];
         for (from, ..) in &edges {
             starts[*from as usize + 1] += 1;
@@ -57,7 +55,28 @@ impl Graph {
         for node in 0..ids.len() {
             starts[node + 1] += starts[node];
         }
-        Self { ids, starts, ends: edges.into_iter().map(|(_, to, length)| (to, length)).collect() }
+        let (mut free, mut ends) = (starts.clone(), vec![(0, 0); edges.len()]);
+        for (from, to, length) in edges {
+            let place = &mut free[from as usize];
+            ends[*place as usize] = (to, length);
+            *place += 1;
+        }
+        // Of two edges between the same nodes the quicker one counts.
+        let mut kept = 0;
+        for node in 0..ids.len() {
+            let (begin, end) = (starts[node] as usize, starts[node + 1] as usize);
+            ends[begin..end].sort_unstable();
+            starts[node] = kept as u32;
+            for at in begin..end {
+                if kept == starts[node] as usize || ends[kept - 1].0 != ends[at].0 {
+                    ends[kept] = ends[at];
+                    kept += 1;
+                }
+            }
+        }
+        starts[ids.len()] = kept as u32;
+        ends.truncate(kept);
+        Self { ids, starts, ends }
     }
 
     /// How many nodes there are.
@@ -72,7 +91,7 @@ impl Graph {
 
     /// A node's number.
     pub fn number(&self, short: &ShortId) -> Option<usize> {
-        self.ids.binary_search(short).ok()
+        number_among(&self.ids, short)
     }
 
     /// The numbers of a node's neighbours, rising, each once.
@@ -127,6 +146,13 @@ impl Graph {
     fn edges(&self, number: usize) -> &[(u32, u8)] {
         &self.ends[self.starts[number] as usize..self.starts[number + 1] as usize]
     }
+}
+
+/// Where an id is among those in rising order.
+fn number_among(ids: &[ShortId], short: &ShortId) -> Option<usize> {
+    let wanted = short.to_number();
+    let at = count_below(ids.len(), wanted, |at| ids[at].to_number() < wanted);
+    ids.get(at).filter(|id| *id == short).map(|_| at)
 }
 
 #[cfg(test)]

@@ -201,9 +201,7 @@ impl Node {
             self.merge(now, Some(peer), item, actions);
         }
         self.fresh.clear();
-        for announcement in said.announcements {
-            self.announced(now.mono, peer, announcement);
-        }
+        self.announced(now.mono, peer, &said.announcements);
         let wanted: Vec<_> = said.want.iter().filter(|Want(short, _)| self.view.find(short).is_some()).collect();
         if let Some(link) = self.links.get_mut(&peer) {
             link.owed.extend(wanted.into_iter().map(|Want(short, part)| (*short, *part)));
@@ -213,38 +211,35 @@ impl Node {
         }
     }
 
-    /// The remote has something; if this node lacks it, somebody is asked for it.
-    fn announced(&mut self, now: Time, peer: PeerId, offer: Announcement) {
-        let Announcement { node, version, verdict, suspected } = offer;
-        let lacking = match self.view.find(&node) {
-            None => Some(Part::All),
-            Some(entry) => match (version.wrapping_sub(entry.version()) as i32, entry.verdict()) {
-                (1.., _) => Some(Part::All),
-                (0, held) if held != verdict && verdict != [0; 4] => Some(Part::Verdict),
-                (0, _) if suspected && entry.is_up() && !entry.is_suspected() => Some(Part::Suspicion),
-                (0, held) if held == verdict => {
-                    if let Some(link) = self.links.get_mut(&peer) {
-                        link.knows(&node, entry.number());
+    /// The remote has these; of what this node lacks of them, somebody is asked for each.
+    fn announced(&mut self, now: Time, peer: PeerId, offers: &[Announcement]) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        let mut lost = 0;
+        for Announcement { node, version, verdict, suspected } in offers {
+            let lacking = match self.view.find(node) {
+                None => Part::All,
+                Some(entry) => match (version.wrapping_sub(entry.version()) as i32, entry.verdict()) {
+                    (1.., _) => Part::All,
+                    (0, held) if held != *verdict && *verdict != [0; 4] => Part::Verdict,
+                    (0, _) if *suspected && entry.is_up() && !entry.is_suspected() => Part::Suspicion,
+                    (0, held) if held == *verdict => {
+                        link.knows(node, entry.number());
+                        continue;
                     }
-                    None
-                }
-                // It is the remote that lacks something.
-                _ => {
-                    if let Some(link) = self.links.get_mut(&peer) {
+                    // It is the remote that lacks something.
+                    _ => {
                         link.announce.insert(entry.number());
+                        continue;
                     }
-                    None
-                }
-            },
-        };
-        if lacking.is_some() && self.wants.is_full() {
-            self.count_dropped(Reason::Overloaded);
+                },
+            };
+            lost += u64::from(self.wants.is_full());
+            if self.wants.offered(*node, lacking, (Some(*version), *verdict), peer, now) {
+                link.wish(*node, lacking);
+            }
         }
-        if let Some(part) = lacking
-            && self.wants.offered(node, part, (Some(version), verdict), peer, now)
-            && let Some(link) = self.links.get_mut(&peer)
-        {
-            link.wish(node, part);
+        if lost > 0 {
+            *self.dropped.entry(Reason::Overloaded).or_default() += lost;
         }
     }
 
