@@ -283,6 +283,14 @@ impl<T: Marked> Verified<T> {
         Arc::clone(&self.0.object)
     }
 
+    /// True if it is this, or says and is signed the same.
+    pub fn is(&self, object: &Arc<T>) -> bool
+    where
+        T: PartialEq,
+    {
+        Arc::ptr_eq(&self.0.object, object) || self.0.object == *object
+    }
+
     /// How many hold it, this one among them.
     pub fn holders(&self) -> usize {
         Arc::strong_count(&self.0)

@@ -45,7 +45,7 @@ impl Door {
     pub(super) fn record(&self, record: Arc<Record>) -> Result<Verified<Record>, Reason> {
         let mark = mark(record.signature);
         if let Some(VerifiedItem::Record(held)) = self.0.borrow().items.get(&mark)
-            && **held == *record
+            && held.is(&record)
         {
             return Ok(held.clone());
         }
@@ -60,7 +60,7 @@ impl Door {
             Item::Witness(witness) => {
                 let mark = mark(witness.signature);
                 if let Some(VerifiedItem::Witness(held)) = self.0.borrow().items.get(&mark)
-                    && **held == *witness
+                    && held.is(&witness)
                 {
                     return Ok(VerifiedItem::Witness(held.clone()));
                 }

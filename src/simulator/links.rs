@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::parcel::Parcel;
 use super::world::Host;
 use crate::protocol::rng::Rng;
 use crate::protocol::time::Time;
@@ -31,7 +32,7 @@ pub(super) struct Links {
 /// What travels on a stream.
 #[derive(Clone, Debug)]
 pub(super) enum Segment {
-    Bytes(Vec<u8>),
+    Parcel(Parcel),
     End,
     Reset,
 }
@@ -178,16 +179,22 @@ mod tests {
     const LATENCY: Duration = Duration::from_millis(10);
 
     fn bytes(fate: &Fate) -> (Time, u8) {
-        let Fate::Arrives(at, Segment::Bytes(bytes)) = fate else { panic!("{fate:?}") };
-        (*at, bytes[0])
+        let Fate::Arrives(at, Segment::Parcel(parcel)) = fate else { panic!("{fate:?}") };
+        (*at, parcel.clone().into_bytes()[0])
+    }
+
+    fn parcel(byte: u8) -> Segment {
+        let mut parcel = Parcel::default();
+        parcel.write(&[byte]);
+        Segment::Parcel(parcel)
     }
 
     #[test]
     fn a_lost_packet_holds_up_those_behind_it() {
         let mut stream = Stream::default();
-        let first = stream.send(Segment::Bytes(vec![1]), Time::ZERO, false, LATENCY);
+        let first = stream.send(parcel(1), Time::ZERO, false, LATENCY);
         assert!(matches!(first, Some(Fate::RetryAt(Time(200_000)))), "{first:?}");
-        assert!(stream.send(Segment::Bytes(vec![2]), Time(1), true, LATENCY).is_none());
+        assert!(stream.send(parcel(2), Time(1), true, LATENCY).is_none());
         let again = stream.retry(Time(200_000), || false, LATENCY);
         assert!(matches!(again[..], [Fate::RetryAt(Time(600_000))]), "{again:?}");
         let both = stream.retry(Time(600_000), || true, LATENCY);

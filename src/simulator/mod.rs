@@ -5,6 +5,7 @@
 //!   trouble     what befalls them: crash, kill, stop, partition, leave, restart
 //!   traffic     connections between them, and what passes on these
 //!   process     one node as its daemon runs it: Node, Peers, codec; one loop instead of threads
+//!   parcel      what it puts on a connection
 //!   sieve       what it takes off a connection
 //!   hostile     members that lie
 //!   door        what was signed is checked here; equal records are one object for all nodes
@@ -38,6 +39,7 @@ mod hostile;
 mod ledger;
 mod links;
 mod measure;
+mod parcel;
 mod process;
 mod queue;
 mod replay;

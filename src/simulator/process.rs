@@ -11,13 +11,12 @@ use std::time::Duration;
 
 use super::door::{Door, StandIn};
 use super::hostile::Liar;
+use super::parcel::{Parcel, Spoken};
 use super::ring::Ring;
 use super::sieve::{HANDSHAKE, Said, Sieve};
 use crate::protocol::address::HostPort;
 use crate::protocol::census_report::CensusReport;
-use crate::protocol::codec::{
-    FrameSplitter, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Message, Preamble, encode_frame, frame,
-};
+use crate::protocol::codec::{FrameSplitter, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, Preamble, frame};
 use crate::protocol::heartbeat::{Answers, Side};
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::key_mark::KeyMark;
@@ -39,8 +38,8 @@ const MAX_TURNS: usize = 10_000;
 pub(super) enum Effect {
     /// Open a connection for this peer.
     Dial(PeerId, SocketAddr),
-    /// Send bytes on this peer's connection.
-    Write(PeerId, Vec<u8>),
+    /// Send this on this peer's connection.
+    Write(PeerId, Parcel),
     /// End this peer's connection after what was written.
     Shut(PeerId),
     /// Ask the resolver.
@@ -65,7 +64,7 @@ pub(super) struct Process {
     /// When each end wants to be woken, if it does.
     alarms: BTreeSet<(Time, PeerId)>,
     inbox: VecDeque<Input>,
-    written: BTreeMap<PeerId, Vec<u8>>,
+    written: BTreeMap<PeerId, Parcel>,
     effects: Vec<Effect>,
     leaving: Option<Time>,
     door: Door,
@@ -221,6 +220,22 @@ impl Process {
         self.settle(now)
     }
 
+    /// The same of messages that were not written out.
+    pub(super) fn told(&mut self, now: Now, peer: PeerId, messages: Vec<Spoken>) -> Vec<Effect> {
+        for Spoken { said, length } in messages {
+            let Some(end) = self.ends.get(&peer) else { break };
+            let said = match (said, end.side) {
+                _ if length > end.limit => Err(Reason::FrameTooLarge),
+                (Said::Request(_), Side::Tail) | (Said::Answer(_), Side::Head) => Err(Reason::WrongDirection),
+                (said, _) => Ok(said),
+            };
+            if let Err(reason) = said.and_then(|said| self.heard(now, peer, said)) {
+                self.feed(now, peer, peer_state::Input::Ended(reason));
+            }
+        }
+        self.settle(now)
+    }
+
     /// Stands in for the handshake: its messages with their lengths, and so its round trips, but each end is believed who it
     /// says it is, and a key's mark is as good as the key.
     fn shake_hands(&mut self, now: Now, peer: PeerId, said: &[u8]) -> Result<(), Reason> {
@@ -234,7 +249,7 @@ impl Process {
         if end.side == Side::Tail || is_first {
             let length = if is_first { SECOND } else { THIRD };
             let proof = handshake(&self.node.id().0, length);
-            self.written.entry(peer).or_default().extend(frame(&proof));
+            self.written.entry(peer).or_default().write(&frame(&proof));
         }
         if !is_first {
             let id = ControllerId(*said.first_chunk().ok_or(Reason::Malformed)?);
@@ -255,8 +270,8 @@ impl Process {
         let key = self.ring.for_dial(address, first_key);
         end.key = Some(key);
         let written = self.written.entry(peer).or_default();
-        written.extend(Preamble::of(0, purpose).to_bytes());
-        written.extend(frame(&handshake(&key.0, FIRST)));
+        written.write(&Preamble::of(0, purpose).to_bytes());
+        written.write(&frame(&handshake(&key.0, FIRST)));
     }
 
     fn heard(&mut self, now: Now, peer: PeerId, said: Said) -> Result<(), Reason> {
@@ -425,7 +440,7 @@ impl Process {
             Some(liar) => liar.twist_request(&self.node, request),
             None => request,
         };
-        self.write(peer, &request);
+        self.written.entry(peer).or_default().say(request, Said::Request);
     }
 
     fn answer(&mut self, peer: PeerId, answer: HeadMessage) {
@@ -433,17 +448,13 @@ impl Process {
             Some(liar) => liar.twist_answer(&self.node, answer),
             None => answer,
         };
-        self.write(peer, &answer);
-    }
-
-    fn write(&mut self, peer: PeerId, message: &impl Message) {
-        self.written.entry(peer).or_default().extend(encode_frame(message));
+        self.written.entry(peer).or_default().say(answer, Said::Answer);
     }
 
     /// All that one turn has for a connection is one packet, as the daemon's sink does it.
     fn send_written(&mut self) {
         let written = std::mem::take(&mut self.written);
-        self.effects.extend(written.into_iter().map(|(peer, bytes)| Effect::Write(peer, bytes)));
+        self.effects.extend(written.into_iter().map(|(peer, parcel)| Effect::Write(peer, parcel)));
     }
 }
 

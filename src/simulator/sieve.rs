@@ -1,18 +1,32 @@
 //! What a simulated process takes off a connection: frames, cut and decoded by the daemon's own codec.
 
-use crate::protocol::codec::{Frames, PREAMBLE, decode_frame};
+use crate::protocol::codec::{Frames, PREAMBLE, decode_frame, encode_frame, frame};
 use crate::protocol::heartbeat::Side;
 use crate::protocol::message::{HeadMessage, TailMessage};
 use crate::protocol::reason::Reason;
 
 /// Begins a message of the stand-in handshake, where others have their direction.
 pub(super) const HANDSHAKE: u8 = 0;
+
 /// What a frame turned out to be.
+#[derive(Clone, Debug)]
 pub(super) enum Said {
     Handshake(Vec<u8>),
     Request(TailMessage),
     Answer(HeadMessage),
     Nonsense(Reason),
+}
+
+impl Said {
+    /// The frame that it was, or would be.
+    pub(super) fn frame(&self) -> Vec<u8> {
+        match self {
+            Self::Handshake(said) => frame(&[&[HANDSHAKE], said.as_slice()].concat()),
+            Self::Request(message) => encode_frame(message),
+            Self::Answer(message) => encode_frame(message),
+            Self::Nonsense(_) => Vec::new(),
+        }
+    }
 }
 
 /// Decodes frames as they are cut.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::links::{Fate, Segment, Stream};
+use super::parcel::Parcel;
 use super::process::{Effect, Process};
 use super::world::{Host, WEAR, World, address_of};
 use crate::protocol::address::HostPort;
@@ -12,7 +13,7 @@ use crate::protocol::heartbeat::Side;
 use crate::protocol::identity::PeerId;
 use crate::protocol::node::Input;
 use crate::protocol::reason::Reason;
-use crate::protocol::time::Time;
+use crate::protocol::time::{Now, Time};
 
 /// TCP and IP headers, counted with every packet.
 const HEADERS: u64 = 40;
@@ -268,17 +269,31 @@ impl World {
         match segment {
             Segment::End => self.ended(id, side, peer, false),
             Segment::Reset => self.ended(id, side, peer, true),
-            Segment::Bytes(bytes) => {
+            Segment::Parcel(parcel) => {
                 self.owe_ack(id, side);
-                let whole = if self.machines.len() <= SMALL { 0.5 } else { 1.0 - 1.0 / SMALL as f64 };
-                let mut rest = bytes.as_slice();
-                while !rest.is_empty() {
-                    let length = if self.rng.chance(whole) { rest.len() } else { 1 + self.rng.below(rest.len()) };
-                    let (piece, behind) = rest.split_at(length);
-                    rest = behind;
-                    self.with_process(host, |process| process.received(now, peer, piece));
-                }
+                self.unpack(host, now, peer, parcel);
             }
+        }
+    }
+
+    fn unpack(&mut self, host: Host, now: Now, peer: PeerId, parcel: Parcel) {
+        let whole = if self.machines.len() <= SMALL { 0.5 } else { 1.0 - 1.0 / SMALL as f64 };
+        let mut uncut = self.rng.chance(whole);
+        let parcel = match uncut {
+            true => match parcel.messages() {
+                Ok(messages) => return self.with_process(host, |process| process.told(now, peer, messages)),
+                Err(parcel) => parcel,
+            },
+            false => parcel,
+        };
+        let bytes = parcel.into_bytes();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let length = if uncut { rest.len() } else { 1 + self.rng.below(rest.len()) };
+            let (piece, behind) = rest.split_at(length);
+            rest = behind;
+            self.with_process(host, |process| process.received(now, peer, piece));
+            uncut = rest.is_empty() || self.rng.chance(whole);
         }
     }
 
@@ -328,8 +343,8 @@ impl World {
         let (from, to) = (connection.end(other(side)).host, connection.end(side).host);
         let machine = &mut self.machines[from.0];
         let at = machine.busy_until.max(self.now);
-        if let Segment::Bytes(bytes) = &segment {
-            let length = bytes.len() as u64;
+        if let Segment::Parcel(parcel) = &segment {
+            let length = parcel.len() as u64;
             let length = length + SEAL * length.div_ceil(MAX_FRAME as u64);
             let packets = length.div_ceil(SEGMENT);
             machine.sent.packets += packets;
@@ -390,9 +405,9 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Dial(peer, address) => self.dial(host, peer, address),
-                Effect::Write(peer, bytes) => {
+                Effect::Write(peer, parcel) => {
                     if let Some((id, side)) = self.connection_of(host, peer) {
-                        self.send(id, other(side), Segment::Bytes(bytes));
+                        self.send(id, other(side), Segment::Parcel(parcel));
                     }
                 }
                 Effect::Shut(peer) => {
