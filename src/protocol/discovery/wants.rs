@@ -23,23 +23,31 @@ pub struct Wants {
     /// In order, since all wait equally long; entries of what has come meanwhile are passed over.
     deadlines: VecDeque<(Time, ShortId)>,
     most: usize,
+    /// The last peer that was heard of: tells the upper halves of peers' numbers.
+    last: u64,
 }
 
+/// Small: while a network forms there is one for every third node of it, in each of its nodes.
 #[derive(Debug)]
 struct Asked {
-    part: Part,
+    deadline: Time,
     /// `None`: whatever there is.
     version: Option<u32>,
-    by: PeerId,
-    deadline: Time,
-    /// Whom to ask next, and for which verdict; those that are free at the end.
-    others: [Option<(PeerId, [u8; 4])>; OTHERS],
+    by: Neighbour,
+    /// Whom to ask next, and for which verdict: the first `waiting` of these.
+    others: [(Neighbour, [u8; 4]); OTHERS],
+    waiting: u8,
+    part: Part,
 }
 
+/// The lower half of a peer's number: the next one that has the same comes after four thousand million connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Neighbour(u32);
+
 impl Wants {
-    /// Nothing is lacking. `most`: so many nodes may be asked for at once, about 130 bytes each.
+    /// Nothing is lacking. `most`: so many nodes may be asked for at once, about 80 bytes each.
     pub fn new(most: usize) -> Self {
-        Self { asked: BTreeMap::new(), deadlines: VecDeque::new(), most }
+        Self { asked: BTreeMap::new(), deadlines: VecDeque::new(), most, last: 0 }
     }
 
     /// Somebody has this of a node, of this version and with this verdict, and this node lacks it. True if he is to be asked
@@ -52,21 +60,20 @@ impl Wants {
         by: PeerId,
         now: Time,
     ) -> bool {
+        let neighbour = self.meet(by);
         if let Some(asked) = self.asked.get_mut(&node)
             && asked.part <= part
             && !version.zip(asked.version).is_some_and(|(offered, asked)| is_newer(offered, asked))
         {
-            let is_known = |other: &Option<_>| other.is_none_or(|(other, _)| other == by);
-            if let Some(place) = asked.others.iter_mut().find(|other| is_known(other)) {
-                *place = Some((by, verdict));
-            }
+            asked.queue(neighbour, verdict);
             return false;
         }
         if self.is_full() {
             return false;
         }
         let deadline = now + RETRY;
-        self.asked.insert(node, Asked { part, version, by, deadline, others: [None; OTHERS] });
+        let others = Default::default();
+        self.asked.insert(node, Asked { deadline, version, by: neighbour, others, waiting: 0, part });
         self.deadlines.push_back((deadline, node));
         true
     }
@@ -78,7 +85,7 @@ impl Wants {
         if asked.part == Part::Verdict {
             asked.retain(|(_, offered)| offered != verdict);
         }
-        if asked.part != Part::Verdict || asked.others[0].is_none() {
+        if asked.part != Part::Verdict || asked.waiting == 0 {
             self.asked.remove(node);
         } else if asked.deadline != now {
             asked.deadline = now;
@@ -88,13 +95,19 @@ impl Wants {
 
     /// This neighbour is gone: what it was asked for, the next is asked for now.
     pub fn part(&mut self, peer: PeerId, now: Time) {
+        let gone = Neighbour::of(peer);
         for (node, asked) in &mut self.asked {
-            asked.retain(|(other, _)| other != peer);
-            if asked.by == peer && asked.deadline != now {
+            asked.retain(|(other, _)| other != gone);
+            if asked.by == gone && asked.deadline != now {
                 asked.deadline = now;
                 self.deadlines.push_front((now, *node));
             }
         }
+    }
+
+    fn meet(&mut self, peer: PeerId) -> Neighbour {
+        self.last = self.last.max(peer.0);
+        Neighbour::of(peer)
     }
 
     /// How many are asked for.
@@ -123,13 +136,12 @@ impl Wants {
         while let Some((deadline, node)) = self.deadlines.front().copied().filter(|(deadline, _)| *deadline <= now) {
             self.deadlines.pop_front();
             let Some(asked) = self.asked.get_mut(&node).filter(|asked| asked.deadline == deadline) else { continue };
-            let Some((other, _)) = asked.others[0].take() else {
+            let Some(other) = asked.take_next() else {
                 self.asked.remove(&node);
                 continue;
             };
-            asked.others.rotate_left(1);
             asked.by = other;
-            next.push((node, asked.part, other));
+            next.push((node, asked.part, other.peer(self.last)));
             asked.deadline = now + RETRY;
             self.deadlines.push_back((asked.deadline, node));
         }
@@ -138,12 +150,49 @@ impl Wants {
 }
 
 impl Asked {
-    /// Of the others these remain.
-    fn retain(&mut self, stays: impl Fn((PeerId, [u8; 4])) -> bool) {
-        for other in &mut self.others {
-            *other = other.filter(|other| stays(*other));
+    /// This one may be asked as well, if there is room.
+    fn queue(&mut self, other: Neighbour, verdict: [u8; 4]) {
+        let waiting = usize::from(self.waiting);
+        match self.others[..waiting].iter().position(|(known, _)| *known == other) {
+            Some(place) => self.others[place].1 = verdict,
+            None if waiting < OTHERS => {
+                self.others[waiting] = (other, verdict);
+                self.waiting += 1;
+            }
+            None => {}
         }
-        self.others.sort_by_key(|other| other.is_none());
+    }
+
+    fn take_next(&mut self) -> Option<Neighbour> {
+        self.waiting = self.waiting.checked_sub(1)?;
+        let (next, _) = self.others[0];
+        self.others.rotate_left(1);
+        Some(next)
+    }
+
+    /// Of the others these remain.
+    fn retain(&mut self, stays: impl Fn((Neighbour, [u8; 4])) -> bool) {
+        let mut kept = 0;
+        for at in 0..usize::from(self.waiting) {
+            if stays(self.others[at]) {
+                self.others[kept] = self.others[at];
+                kept += 1;
+            }
+        }
+        // At most three.
+        self.waiting = kept as u8;
+    }
+}
+
+impl Neighbour {
+    fn of(peer: PeerId) -> Self {
+        Self(peer.0 as u32)
+    }
+
+    /// Its whole number, which is not above that of the last peer there was.
+    fn peer(self, last: u64) -> PeerId {
+        let back = (last as u32).wrapping_sub(self.0);
+        PeerId(last.saturating_sub(u64::from(back)))
     }
 }
 
@@ -220,6 +269,18 @@ mod tests {
             wants.came(&NODE, Part::Verdict, 1, verdict, Time(300));
         }
         assert!(wants.is_empty() && wants.due(Time(300)).is_empty(), "one message brought both");
+    }
+
+    #[test]
+    fn peers_are_told_apart_after_any_number_of_connections() {
+        let mut wants = Wants::new(10);
+        let first = u64::from(u32::MAX) - 1;
+        for peer in first..first + 4 {
+            wants.offered(NODE, Part::All, (Some(5), NONE), PeerId(peer), Time(0));
+        }
+        let asked: Vec<_> = (1..4).flat_map(|time| wants.due(Time(time * 400_000))).map(|(.., peer)| peer.0).collect();
+        assert_eq!(asked, [first + 1, first + 2, first + 3]);
+        assert!(size_of::<Asked>() <= 48, "{}", size_of::<Asked>());
     }
 
     #[test]
