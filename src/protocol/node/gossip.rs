@@ -10,6 +10,7 @@
 //! a head the answer to a `Push` or a `Watch`. While little happens neither takes messages of its own: a heartbeat arms the
 //! watches, and its answer acknowledges the pushes (`message.rs`).
 
+use super::reporting::status_of;
 use super::rounds::{EXPIRY_PERIOD, ORPHAN};
 use super::{Action, Actions, MAX_RECENT, Node, Notice};
 use crate::protocol::discovery::feed::Change;
@@ -49,7 +50,7 @@ impl Node {
         if !self.passes(now, from, &item, actions) {
             return;
         }
-        let earlier = self.view.resolve(&short).map(|id| self.seen(&id)).unwrap_or_default();
+        let earlier = self.seen(&short);
         let before = earlier.status;
         let early = matches!(&item, VerifiedItem::Witness(witness) if self.is_early(now.mono, from, witness));
         let part = if early { Part::Suspicion } else { part };
@@ -61,8 +62,8 @@ impl Node {
             return;
         }
         let accusers = self.accusers_refuted_by(&item);
-        let told_again = match &item {
-            VerifiedItem::Record(record) => self.is_all_there_is(&short, record),
+        let record = match &item {
+            VerifiedItem::Record(record) => Some(record.clone()),
             VerifiedItem::Witness(_) | VerifiedItem::Forget(_) => None,
         };
         if early && let Some(id) = self.view.resolve(&short) {
@@ -70,7 +71,6 @@ impl Node {
             self.note_call(now.mono, &id);
             self.await_verdict(&id);
         }
-        let link = from.and_then(|peer| self.links.get_mut(&peer));
         match if early { self.view.accuse(item) } else { self.view.merge(item) } {
             Merged::Changed(id) => {
                 if before.is_none() {
@@ -88,13 +88,14 @@ impl Node {
                 self.entry_changed(now, id, before, part, actions);
             }
             Merged::Wanted(short) => {
-                if let Some(link) = link {
+                if let Some(link) = from.and_then(|peer| self.links.get_mut(&peer)) {
                     link.wish(short, Part::All);
                 }
             }
             Merged::Refused(reason) => self.count_dropped(reason),
             Merged::Known => {
-                if let Some((link, number)) = link.zip(told_again) {
+                let number = record.and_then(|record| self.is_all_there_is(&short, &record));
+                if let Some((link, number)) = from.and_then(|peer| self.links.get_mut(&peer)).zip(number) {
                     link.knows(&short, number);
                 }
             }
@@ -315,10 +316,12 @@ impl Node {
             actions.extend(asked.map(|(peer, _)| Action::Command(*peer, Command::Beat)));
         }
         self.place_on_rings(now, &id);
-        let (after, label) = (self.status(&id), self.view.get(&id).map(|entry| entry.record().body.label.clone()));
         // Of itself a node has nothing to hear.
-        let is_news = after != before && id != self.me;
-        if let (Some(status), Some(label)) = (after.filter(|_| is_news), label) {
+        if id != self.me
+            && let Some(entry) = self.view.get(&id)
+            && let Some(status) = status_of(entry).filter(|status| Some(*status) != before)
+        {
+            let label = entry.record().body.label.clone();
             actions.push(Action::Notify(Notice::Status { id, label, status }));
         }
         self.stir(now);

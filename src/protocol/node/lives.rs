@@ -2,6 +2,7 @@
 
 use super::Node;
 use super::link::{Link, Phase};
+use super::reporting::status_of;
 use crate::protocol::address::HostPort;
 use crate::protocol::chronicle::{Cause, Subject, What};
 use crate::protocol::identity::{ControllerId, PeerId, ShortId};
@@ -26,15 +27,19 @@ impl Node {
     }
 
     /// How a node stands, to be compared with how it stands later.
-    pub(super) fn seen(&self, id: &ControllerId) -> Seen {
-        let entry = self.view.get(id).filter(|_| self.chronicle.is_kept());
-        let witnesses = entry.map_or(0, |entry| entry.certificate().len());
-        Seen { status: self.status(id), record: entry.map(|entry| entry.record().clone()), witnesses }
+    pub(super) fn seen(&self, short: &ShortId) -> Seen {
+        let Some(entry) = self.view.find(short) else { return Seen::default() };
+        let told = Some(entry).filter(|_| self.chronicle.is_kept());
+        let witnesses = told.map_or(0, |entry| entry.certificate().len());
+        Seen { status: status_of(entry), record: told.map(|entry| entry.record().clone()), witnesses }
     }
 
     /// News have changed what is known of a node.
     pub(super) fn note_change(&mut self, now: Now, id: ControllerId, before: &Seen) {
-        let Some(entry) = self.view.get(&id).filter(|_| self.chronicle.is_kept()) else { return };
+        if !self.chronicle.is_kept() {
+            return;
+        }
+        let Some(entry) = self.view.get(&id) else { return };
         let (after, record) = (self.status(&id), entry.record().clone());
         let accusers: Vec<ShortId> = entry.suspicions().map(|witness| witness.body.observer.short()).collect();
         let witnesses: Vec<ShortId> = entry.certificate().iter().map(|witness| witness.body.observer.short()).collect();

@@ -11,19 +11,12 @@ use crate::protocol::report::{
     ViewCounts,
 };
 use crate::protocol::time::{Now, rfc3339};
-use crate::protocol::view::Standing;
+use crate::protocol::view::{Entry, Standing};
 
 impl Node {
     /// What is known of a node's life, as shown.
     pub fn status(&self, id: &ControllerId) -> Option<Status> {
-        let entry = self.view.get(id)?;
-        match entry.standing() {
-            Standing::Up if entry.is_suspected() => Some(Status::Suspect),
-            Standing::Up => Some(Status::Up),
-            Standing::Down => Some(Status::Down),
-            Standing::Left => Some(Status::Left),
-            Standing::Forgotten => None,
-        }
+        status_of(self.view.get(id)?)
     }
 
     /// The whole network as this node knows it.
@@ -167,6 +160,17 @@ impl Node {
             since: rfc3339(now.wall_at(shown.since)),
             held_seconds: now.mono.since(shown.since).as_secs_f64(),
         }
+    }
+}
+
+/// How an entry stands, as shown; forgotten ones are not.
+pub(super) fn status_of(entry: &Entry) -> Option<Status> {
+    match entry.standing() {
+        Standing::Up if entry.is_suspected() => Some(Status::Suspect),
+        Standing::Up => Some(Status::Up),
+        Standing::Down => Some(Status::Down),
+        Standing::Left => Some(Status::Left),
+        Standing::Forgotten => None,
     }
 }
 
