@@ -32,6 +32,8 @@ pub struct Feed {
     last_flush: Option<Time>,
     flush_first: Duration,
     flush_interval: Duration,
+    /// Until the next flush, from the last one.
+    pause: Duration,
 }
 
 /// Something that changed.
@@ -58,6 +60,7 @@ impl Feed {
             last_flush: None,
             flush_first,
             flush_interval,
+            pause: flush_interval,
         }
     }
 
@@ -82,7 +85,7 @@ impl Feed {
             self.log.pop_front();
             self.first += 1;
         }
-        let soonest = self.last_flush.map_or(Time::ZERO, |last| last + self.flush_interval);
+        let soonest = self.last_flush.map_or(Time::ZERO, |last| last + self.pause);
         self.due.get_or_insert((now + self.flush_first).max(soonest));
     }
 
@@ -101,10 +104,11 @@ impl Feed {
         self.due
     }
 
-    /// A flush begins: every link is to be asked for what it lacks.
-    pub fn flushed(&mut self, now: Time) {
+    /// A flush begins: every link is to be asked for what it lacks. The next one comes after so many intervals.
+    pub fn flushed(&mut self, now: Time, intervals: u32) {
         self.due = None;
         self.last_flush = Some(now);
+        self.pause = self.flush_interval * intervals;
     }
 
     /// True if this link has not been sent everything.
@@ -188,7 +192,7 @@ mod tests {
         feed.join(PeerId(1));
         feed.changed(change(1, None), Time(1_000_000));
         assert_eq!(feed.due(), Some(Time(1_005_000)));
-        feed.flushed(Time(1_005_000));
+        feed.flushed(Time(1_005_000), 1);
         assert_eq!(feed.due(), None);
         feed.changed(change(1, None), Time(1_006_000));
         assert_eq!(feed.due(), Some(Time(1_105_000)));

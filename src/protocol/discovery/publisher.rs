@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const BURST: u32 = 3;
 /// While edges are still looked for, what there is is said once none has come or gone for so long.
 const UNSETTLED: Duration = Duration::from_millis(500);
+/// Heads are to be the same for so long in a network of thousands: each record is work for every one of them, and the rings
+/// change until all have heard of all.
+const CROWDED: Duration = Duration::from_millis(300);
 /// What is said aside waits so long for company.
 const ASIDE: Duration = Duration::from_millis(600);
 
@@ -84,12 +87,16 @@ impl Publisher {
 
     /// When to publish, if there is anything to say. `settled`: full out-degree, or nobody left to dial and no dial under
     /// way.
-    pub fn due(&self, settled: bool) -> Option<Time> {
+    pub fn due(&self, settled: bool, crowded: bool) -> Option<Time> {
         if self.at_once {
             return Some(Time::ZERO);
         }
         let edges = self.differs_since.map(|since| {
-            let quiet = if settled { self.stability } else { UNSETTLED };
+            let quiet = match (settled, crowded) {
+                (true, false) => self.stability,
+                (true, true) => self.stability.max(CROWDED),
+                (false, _) => UNSETTLED,
+            };
             (since + PATIENCE).min(self.heads_since + quiet)
         });
         let news = self.news.then_some(Time::ZERO);
@@ -127,9 +134,9 @@ mod tests {
 
     fn started() -> Publisher {
         let mut publisher = Publisher::new(Duration::from_millis(250), Duration::from_secs(1));
-        assert_eq!(publisher.due(false), Some(Time::ZERO), "the first record is due at once");
+        assert_eq!(publisher.due(false, false), Some(Time::ZERO), "the first record is due at once");
         publisher.published(at(0));
-        assert_eq!(publisher.due(true), None);
+        assert_eq!(publisher.due(true, false), None);
         publisher
     }
 
@@ -138,17 +145,17 @@ mod tests {
         let mut publisher = started();
         publisher.observe(heads(&[1]), at(5000));
         publisher.observe(heads(&[1, 2]), at(5100));
-        assert_eq!(publisher.due(true), Some(at(5350)));
-        assert_eq!(publisher.due(false), Some(at(5600)), "others are still looked for");
+        assert_eq!(publisher.due(true, false), Some(at(5350)));
+        assert_eq!(publisher.due(false, false), Some(at(5600)), "others are still looked for");
         for number in 3..8 {
             publisher.observe(heads(&[number]), at(5100 + 400 * (u64::from(number) - 2)));
         }
-        assert_eq!(publisher.due(false), Some(at(7000)), "they never settle, and it does not wait for ever");
+        assert_eq!(publisher.due(false, false), Some(at(7000)), "they never settle, and it does not wait for ever");
         publisher.published(at(7000));
         publisher.observe(heads(&[1]), at(7050));
-        assert_eq!(publisher.due(true), Some(at(7300)));
+        assert_eq!(publisher.due(true, false), Some(at(7300)));
         publisher.observe(heads(&[7]), at(7100));
-        assert_eq!(publisher.due(true), None, "nothing to say after all");
+        assert_eq!(publisher.due(true, false), None, "nothing to say after all");
     }
 
     #[test]
@@ -159,7 +166,7 @@ mod tests {
             let now = at(5000 + 100 * u64::from(number));
             publisher.observe(heads(&[number]), now);
             publisher.mention();
-            if publisher.due(true).is_some_and(|due| due <= now) {
+            if publisher.due(true, false).is_some_and(|due| due <= now) {
                 publisher.published(now);
                 said.push(now);
             }
@@ -171,25 +178,25 @@ mod tests {
     fn a_refutation_neither_waits_nor_makes_edges_wait() {
         let mut publisher = started();
         publisher.hurry();
-        assert_eq!(publisher.due(false), Some(Time::ZERO));
+        assert_eq!(publisher.due(false, false), Some(Time::ZERO));
         publisher.published(at(5000));
         publisher.observe(heads(&[1]), at(5100));
-        assert_eq!(publisher.due(true), Some(at(5350)));
+        assert_eq!(publisher.due(true, false), Some(at(5350)));
     }
 
     #[test]
     fn what_a_user_says_waits_for_its_turn_and_for_nothing_else() {
         let mut publisher = started();
         publisher.mention();
-        assert_eq!(publisher.due(false), Some(Time::ZERO));
+        assert_eq!(publisher.due(false, false), Some(Time::ZERO));
         for ms in [5000, 5001, 5002] {
             publisher.published(at(ms));
-            assert_eq!(publisher.due(false), None);
+            assert_eq!(publisher.due(false, false), None);
             publisher.mention();
         }
         publisher.observe(heads(&[1]), at(5100));
-        assert_eq!(publisher.due(false), Some(at(6000)));
+        assert_eq!(publisher.due(false, false), Some(at(6000)));
         publisher.published(at(6000));
-        assert_eq!(publisher.due(false), None, "the edges went with it");
+        assert_eq!(publisher.due(false, false), None, "the edges went with it");
     }
 }

@@ -175,7 +175,7 @@ impl Node {
         dated: Option<Time>,
         actions: &mut Actions,
     ) {
-        let same = statement.digest == self.view.digest().half();
+        let same = !self.is_in_flux(now.mono) && statement.digest == self.view.digest().half();
         if let Some(link) = self.links.get_mut(&peer).filter(|_| same) {
             // It knows the same of all that are up; what is said of others, or against them, is in no digest.
             let view = &self.view;

@@ -7,6 +7,7 @@
 //!   gossip      news in and out                                         Push, News
 //!   outbox      what each link is still to be told                      Push, News
 //!   spreading   over which edges changes go at once                     the tick of "monitor idle"
+//!   crowds      what is otherwise among thousands                       all of these
 //!   comparing   views that differ                                       Sync, Differences
 //!   places      who gets one of a bounded number                        Accepted, Hello
 //!   calling     the roll call on the view                               Push, News
@@ -38,6 +39,7 @@ mod calling;
 mod candidates;
 mod census;
 mod comparing;
+mod crowds;
 mod exchange;
 mod expecting;
 mod explaining;
@@ -94,6 +96,7 @@ use super::rng::Rng;
 use super::time::{Now, Time};
 use super::view::View;
 
+use crowds::UNSTATED;
 use heal::Lost;
 use verdicts::Called;
 
@@ -301,7 +304,7 @@ impl Node {
 
     /// When the next [`Input::Discovery`] is wanted.
     pub fn discovery_due(&self) -> Option<Time> {
-        let publish = self.publisher.due(self.settled);
+        let publish = self.publisher.due(self.settled, self.is_crowded());
         let renewal = Some(self.renewal_due).filter(|_| self.state == RecordState::Up);
         let news = [self.feed.due(), self.wants.deadline(), self.held_due];
         let beats = [self.detector.deadline(), self.verdicts_due(), self.roll_due()];
@@ -315,7 +318,10 @@ impl Node {
 
     /// This node's statement for heartbeats: true from now until the next call of [`Node::handle`].
     pub fn claim(&self, now: Now) -> Claim {
-        self.agreement.claim(&self.me, &self.view, now.mono)
+        match self.is_in_flux(now.mono) {
+            true => Claim { digest: UNSTATED, ages: Vec::new(), at: now.mono, expires: now.mono },
+            false => self.agreement.claim(&self.me, &self.view, now.mono),
+        }
     }
 
     /// The digest of the view.

@@ -5,7 +5,6 @@
 //! ([`Numbers`]): while a network forms, nearly all of it is announced on every link.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use super::link::Phase;
 use super::{Action, Actions, Node};
@@ -35,13 +34,11 @@ const FEW: usize = 4;
 /// Words about a node are as long as this share of a record, and each hop that they are only announced on costs three times
 /// the time.
 const WORDS: usize = 4;
-/// Changes are held so long for a link that is not eager: a flood is long over, and agreement shown, by then.
-const HOLD: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Hands every link what the feed has for it.
     pub(super) fn flush(&mut self, now: Now, actions: &mut Actions) {
-        self.feed.flushed(now.mono);
+        self.feed.flushed(now.mono, self.flush_intervals());
         let behind: Vec<PeerId> = self
             .links
             .iter()
@@ -56,6 +53,7 @@ impl Node {
 
     /// Adds what has changed to what this link is owed.
     fn hand_on(&mut self, now: Now, peer: PeerId, actions: &mut Actions) {
+        let hold = self.hold();
         let Some(link) = self.links.get_mut(&peer) else { return };
         if self.feed.has_lost(peer) {
             // Only a tail can compare; a head's tail sees the digests differ and does.
@@ -64,7 +62,7 @@ impl Node {
                 false => self.count_dropped(Reason::Overloaded),
             };
         }
-        let until = now.mono + self.rng.jitter(HOLD);
+        let until = now.mono + self.rng.jitter(hold);
         let changes = || self.feed.unsent(peer);
         match few(changes()) {
             Some(few) if link.eager => link.owed.extend(few),

@@ -33,7 +33,7 @@ impl Node {
         if self.orphans_due.is_some_and(|due| due <= now.mono) {
             self.look_for_orphans(now);
         }
-        if self.publisher.due(self.settled).is_some_and(|due| due <= now.mono) {
+        if self.publisher.due(self.settled, self.is_crowded()).is_some_and(|due| due <= now.mono) {
             self.publish(now, actions);
         }
         self.count_verdicts(now, actions);

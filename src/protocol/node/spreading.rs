@@ -38,7 +38,7 @@ impl Node {
         ranked.sort_unstable();
         let lossy = self.is_lossy();
         for (rank, (.., peer)) in ranked.into_iter().enumerate() {
-            let eager = rank < EAGER || !self.settled || lossy;
+            let eager = rank < EAGER || !self.settled && !self.is_crowded() || lossy;
             let Some(link) = self.links.get_mut(&peer).filter(|link| link.eager != eager) else { continue };
             link.eager = eager;
             actions.push(Action::Command(peer, Command::Issue(TailMessage::Eager(eager))));
