@@ -101,14 +101,14 @@ impl RollCall {
             return said;
         }
         self.due = None;
-        let digest = view.digest().half();
-        if let Some((from, roll)) = self.early.take_if(|(_, roll)| roll.digest == digest) {
+        // The digest is worked out for whoever needs it: the root, and those that have heard from it.
+        if let Some((from, roll)) = self.early.take_if(|(_, roll)| roll.digest == view.digest().half()) {
             self.heard(view, from, roll, now, &mut said);
         }
         if root(view) == Some(self.me) {
             self.due = Some(now + AGAIN);
             self.round = self.round.wrapping_add(1);
-            self.call(view, digest, self.round, now, &mut said);
+            self.call(view, view.digest().half(), self.round, now, &mut said);
         }
         said
     }
