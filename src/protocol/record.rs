@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::encode;
+use super::codec::{encode, encoded_len};
 use super::discovery::overlay::{RINGS, ring_places};
 use super::hash::{Hash, hash_parts};
 use super::identity::{ControllerId, Label, ShortId};
@@ -214,6 +214,9 @@ pub struct Forget {
     pub signature: Signature,
 }
 
+/// What tells one kind of item from another takes so many bytes on the wire.
+const KIND: usize = 4;
+
 /// Whatever news carries.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Item {
@@ -240,6 +243,8 @@ pub struct RecordMarks {
     pub hash: Hash,
     /// Where the node stands on each ring, by `H(ring ‖ id)`.
     pub ring_places: [u64; RINGS],
+    /// How many bytes it has on the wire.
+    pub length: usize,
 }
 
 /// Something whose signature, network and bounds were checked at the door. Cheap to clone: all clones share one object, and
@@ -315,7 +320,7 @@ impl Marked for Record {
     type Marks = RecordMarks;
 
     fn marks(&self) -> RecordMarks {
-        RecordMarks { hash: self.hash(), ring_places: ring_places(&self.body.id) }
+        RecordMarks { hash: self.hash(), ring_places: ring_places(&self.body.id), length: encoded_len(self) }
     }
 }
 
@@ -349,6 +354,15 @@ impl VerifiedItem {
             Self::Record(record) => Item::Record(record.shared()),
             Self::Witness(witness) => Item::Witness(witness.shared()),
             Self::Forget(forget) => Item::Forget(forget.shared()),
+        }
+    }
+
+    /// How many bytes that form has on the wire. Of a record it is known: a forming network sends each to everybody.
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Record(record) => KIND + record.marks().length,
+            Self::Witness(witness) => KIND + encoded_len(&**witness),
+            Self::Forget(forget) => KIND + encoded_len(&**forget),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::protocol::numbers::Numbers;
 use crate::protocol::open_requests::MAX_PUSHES;
 use crate::protocol::peer_state::Command;
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{Item, VerifiedItem};
+use crate::protocol::record::VerifiedItem;
 use crate::protocol::report::Direction;
 use crate::protocol::time::{Now, Time};
 use crate::protocol::view::{Entry, View};
@@ -151,7 +151,8 @@ impl Node {
                 link.owed.remove(&(short, Part::Suspicion));
             }
             let items = items_of(&self.view, &short, part);
-            let size: usize = items.iter().map(encoded_len).sum();
+            let size: usize = items.iter().map(VerifiedItem::length).sum();
+            debug_assert_eq!(size, items.iter().map(|item| encoded_len(&item.item())).sum::<usize>());
             if size > room || news.items.len() + items.len() > MAX_ITEMS {
                 link.owed.insert((short, part));
                 break;
@@ -159,7 +160,7 @@ impl Node {
             room -= size;
             for item in items {
                 // Cannot be full: checked above.
-                let _ = news.items.push(item);
+                let _ = news.items.push(item.item());
             }
         }
         news
@@ -167,7 +168,7 @@ impl Node {
 }
 
 /// What is known about a node, or a part of it, in the order in which it can be merged.
-fn items_of(view: &View, short: &ShortId, part: Part) -> Vec<Item> {
+fn items_of(view: &View, short: &ShortId, part: Part) -> Vec<VerifiedItem> {
     let Some(entry) = view.find(short) else { return Vec::new() };
     let mut items = Vec::new();
     if part == Part::All {
@@ -179,7 +180,7 @@ fn items_of(view: &View, short: &ShortId, part: Part) -> Vec<Item> {
     if part != Part::Verdict {
         items.extend(entry.suspicions().cloned().map(VerifiedItem::Witness));
     }
-    items.into_iter().map(|item| item.item()).collect()
+    items
 }
 
 fn announcement((node, entry): (ShortId, &Entry)) -> (u32, Announcement) {
