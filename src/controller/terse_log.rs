@@ -5,23 +5,24 @@
 
 use std::time::Duration;
 
+use crate::protocol::bucket::{Bucket, Rate};
 use crate::protocol::node::Notice;
 use crate::protocol::reason::Reason;
 use crate::protocol::refusal_log::RefusalLog;
 use crate::protocol::time::Time;
 
-/// Lines a minute about members: a network of a hundred that starts or falls apart is told whole, and a member who makes up
-/// others fills at most 30 MB a day.
-const MEMBERS: u64 = 240;
+/// Lines about members: a network of thousands that starts or falls apart is told whole, and a member who makes up others
+/// fills at most 30 MB a day, 240 lines a minute, and half a megabyte once.
+const MEMBERS: Rate = Rate { per_second: 4, burst: 8192 };
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// What was told, and what was not.
 #[derive(Default)]
 pub struct TerseLog {
     refusals: RefusalLog,
-    /// When the minute of the members' lines began, and how many changes there were in it.
-    began: Option<Time>,
-    changes: u64,
+    room: Option<Bucket>,
+    /// Since when changes of members have been left out, and how many.
+    untold: Option<(Time, u64)>,
 }
 
 impl TerseLog {
@@ -58,18 +59,16 @@ impl TerseLog {
 
     fn has_room(&mut self, now: Time) -> bool {
         self.end_minute(now);
-        self.began.get_or_insert(now);
-        self.changes += 1;
-        self.changes <= MEMBERS
+        let has_room = self.room.get_or_insert_with(|| Bucket::new(MEMBERS, now)).take(MEMBERS, now);
+        if !has_room {
+            self.untold.get_or_insert((now, 0)).1 += 1;
+        }
+        has_room
     }
 
     fn end_minute(&mut self, now: Time) {
-        if self.began.is_some_and(|began| now.since(began) >= MINUTE) {
-            let untold = self.changes.saturating_sub(MEMBERS);
-            if untold > 0 {
-                log::info!("{untold} more changes of members in a minute: see 'kithd network' and 'kithd why'");
-            }
-            (self.began, self.changes) = (None, 0);
+        if let Some((_, untold)) = self.untold.take_if(|(began, _)| now.since(*began) >= MINUTE) {
+            log::info!("{untold} more changes of members in a minute: see 'kithd network' and 'kithd why'");
         }
     }
 }
@@ -83,14 +82,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_have_so_many_lines_in_each_minute() {
+    fn members_have_thousands_of_lines_at_once_and_240_a_minute() {
         let at = |seconds: u64| Time(seconds * 1_000_000);
         let mut log = TerseLog::default();
-        assert_eq!((0..1000).filter(|_| log.has_room(at(10))).count() as u64, MEMBERS);
-        assert!(!log.has_room(at(69)) && log.has_room(at(70)));
-        log.sum_up(at(129));
-        assert_eq!(log.changes, 1);
-        log.sum_up(at(130));
-        assert_eq!((log.began, log.changes), (None, 0));
+        let told = |log: &mut TerseLog, now| (0..10_000).filter(|_| log.has_room(now)).count();
+        assert_eq!(told(&mut log, at(10)), 8192);
+        assert_eq!(log.untold, Some((at(10), 10_000 - 8192)));
+        assert_eq!(told(&mut log, at(69)), 4 * 59);
+        log.sum_up(at(70));
+        assert_eq!(log.untold, None);
+        assert_eq!(told(&mut log, at(70)), 4);
     }
 }
