@@ -82,7 +82,9 @@ impl Node {
                     }
                     self.feed.changed(Change { node: short, number: entry.number(), part, from }, now.mono);
                 }
-                accusers.into_iter().for_each(|accuser| self.credence.refuted(accuser, short, now.mono));
+                if !accusers.is_empty() {
+                    self.credence.refuted(accusers, short, now.mono);
+                }
                 self.note_change(now, id, &earlier);
                 self.follow_expected(&id);
                 self.entry_changed(now, id, before, part, actions);
@@ -309,6 +311,7 @@ impl Node {
             self.drop_call(&id);
         } else if !entry.is_up() {
             self.drop_call(&id);
+            self.credence.proved(&id.short());
         } else if entry.is_suspected() && before == Some(Status::Up) {
             self.note_call(now.mono, &id);
             self.volunteer(now, id, self.view.up_count());
