@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::codec::encode;
 use super::hash::{Hash, hash_parts};
-use super::record::{Forget, Record, RecordState, Verified, VerifiedItem, Witness};
+use super::record::{Forget, Record, RecordState, Stage, Verified, VerifiedItem, Witness};
 
 /// Witnesses in a down certificate: with three honest ones no single liar can declare anybody dead in a large network.
 pub const CERTIFICATE: usize = 3;
@@ -155,6 +155,16 @@ impl Entry {
         }
     }
 
+    /// True if this has been said of this record before, and is held: most news come several times.
+    pub(super) fn has_heard(&self, item: &VerifiedItem) -> bool {
+        match item {
+            VerifiedItem::Witness(witness) if witness.body.stage == Stage::Down => self.certificate().contains(witness),
+            VerifiedItem::Witness(witness) => self.suspicions().any(|held| held == witness),
+            VerifiedItem::Forget(forget) => self.forget() == Some(forget),
+            VerifiedItem::Record(record) => self.record == *record,
+        }
+    }
+
     pub(super) fn add_witness(&mut self, witness: Verified<Witness>) -> bool {
         let hash = self.hash();
         let said = self.said.get_or_insert_default();
@@ -163,7 +173,7 @@ impl Entry {
             (witness.body.need, hash_parts(b"kith rank", &[&witness.body.observer.0, &hash.0]))
         };
         said.certificate.push(witness);
-        said.certificate.sort_by_key(rank);
+        said.certificate.sort_by_cached_key(rank);
         let mut seen = BTreeSet::new();
         said.certificate.retain(|witness| seen.insert(witness.body.observer));
         said.certificate.truncate(CERTIFICATE);

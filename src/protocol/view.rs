@@ -335,6 +335,9 @@ impl View {
             // Asked once: whoever sends it again has nothing better.
             return if self.park(named, item) { Merged::Wanted(subject) } else { Merged::Known };
         };
+        if entry.has_heard(&item) {
+            return Merged::Known;
+        }
         let (before, id) = (entry.clone(), entry.record().body.id);
         let changed = match item {
             VerifiedItem::Witness(witness) => match witness.body.stage {

@@ -15,7 +15,8 @@
 //! Nearly: were every node to refuse what it counts as false, some would believe a verdict, others would not, and the
 //! network would disagree for good. So it is refused at the door only, from him who says it; what an honest node has let in
 //! goes through to all. Whoever brings what should have been refused answers for it as he who said it, so that a liar gains
-//! nothing by an accomplice; until it is settled it takes one of his places. And since even the one who cried wolf may be the only one who sees it, he is heard now and then.
+//! nothing by an accomplice; until it is settled it takes one of his places. And since even the one who cried wolf may be
+//! the only one who sees it, he is heard now and then.
 //!
 //! It is accusations that are not heard: the first word against a record. Verdicts that follow somebody else's accusation
 //! count as ever, so that the dead are called down with the witnesses there are. Counted by accused, a node that lets

@@ -16,11 +16,15 @@ const RETRY: Duration = Duration::from_millis(400);
 /// Others remembered for each: three that fail one after the other are seldom followed by a fourth that does not.
 const OTHERS: usize = 3;
 
+/// Deadlines that are not worth a sweep.
+const FEW: usize = 64;
+
 /// All that is asked for.
 #[derive(Debug)]
 pub struct Wants {
     asked: BTreeMap<ShortId, Asked>,
-    /// In order, since all wait equally long; entries of what has come meanwhile are passed over.
+    /// In order, since all wait equally long; entries of what has come meanwhile are passed over, or swept out together when
+    /// they are many.
     deadlines: VecDeque<(Time, ShortId)>,
     most: usize,
     /// The last peer that was heard of: tells the upper halves of peers' numbers.
@@ -74,6 +78,7 @@ impl Wants {
         let deadline = now + RETRY;
         let others = Default::default();
         self.asked.insert(node, Asked { deadline, version, by: neighbour, others, waiting: 0, part });
+        self.sweep();
         self.deadlines.push_back((deadline, node));
         true
     }
@@ -102,6 +107,15 @@ impl Wants {
                 asked.deadline = now;
                 self.deadlines.push_front((now, *node));
             }
+        }
+    }
+
+    /// Most of what is asked for comes long before its deadline: of a flood those would be most of what is kept here.
+    fn sweep(&mut self) {
+        if self.deadlines.len() >= FEW + 2 * self.asked.len() {
+            let asked = &self.asked;
+            self.deadlines.retain(|(due, node)| asked.get(node).is_some_and(|asked| asked.deadline == *due));
+            self.deadlines.shrink_to(FEW + 2 * asked.len());
         }
     }
 
@@ -144,6 +158,10 @@ impl Wants {
             next.push((node, asked.part, other.peer(self.last)));
             asked.deadline = now + RETRY;
             self.deadlines.push_back((asked.deadline, node));
+        }
+        if self.deadlines.is_empty() {
+            // A flood is over: the room that it took is others'.
+            self.deadlines.shrink_to(FEW);
         }
         next
     }
