@@ -2,8 +2,9 @@
 //!
 //! `cargo bench --bench discovery -- [ROW ...] [SIZE ...] [FROM..TO] [--jobs N] [--json]`, as in
 //! `-- start crash 128 1024 1..21`. Without a row it runs all; without a size 128; without seeds 1 to 3 (`1..4`). Each seed
-//! of each row is a network of its own from a cold start, so that rows can be run in as many steps as one likes. Figures are
-//! virtual: they do not depend on the machine. Links take 1 to 100 ms, a signature 50 µs.
+//! is a network of its own from a cold start. Of the rows that are asked for, those in which one node changes, goes or comes
+//! back follow each other in the same network, since most of the time is spent on the start; each of the others has its
+//! own. Figures are virtual: they do not depend on the machine. Links take 1 to 100 ms, a signature 50 µs.
 //!
 //! Goals that differ by size are those of the size below or at the one that is run; a figure over its goal is marked.
 
@@ -20,6 +21,8 @@ type Figure = (&'static str, fn(&Outcome) -> Option<f64>, &'static str, Option<(
 
 struct Row {
     name: &'static str,
+    /// Leaves the network as good as it was: rows that do may share one.
+    gentle: bool,
     troubles: &'static [Trouble],
     change: fn(Conditions) -> Conditions,
     figures: &'static [Figure],
@@ -36,6 +39,7 @@ const ALWAYS: &[Figure] = &[
 const ROWS: &[Row] = &[
     Row {
         name: "start",
+        gentle: true,
         troubles: &[],
         change: |usual| usual,
         figures: &[
@@ -47,6 +51,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "change",
+        gentle: true,
         troubles: &[Trouble::Change],
         change: |usual| usual,
         figures: &[
@@ -63,20 +68,22 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "idle",
+        gentle: true,
         troubles: &[Trouble::Idle(Duration::from_secs(20)), Trouble::Idle(Duration::from_secs(30))],
         change: |usual| usual,
         figures: &[
             (
                 "sent per node and second",
-                |outcome| rate(outcome.steps.last()?, Step::bytes_per_node),
+                |outcome| rate(last(outcome, "idle")?, Step::bytes_per_node),
                 "kB",
                 Some((0.8, 0.8)),
             ),
-            ("bare acknowledgements", |outcome| rate(outcome.steps.last()?, Step::acks_per_node), "kB", None),
+            ("bare acknowledgements", |outcome| rate(last(outcome, "idle")?, Step::acks_per_node), "kB", None),
         ],
     },
     Row {
         name: "crash",
+        gentle: true,
         troubles: &[Trouble::Crash(ONE)],
         change: |usual| usual,
         figures: &[
@@ -86,6 +93,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "kill",
+        gentle: true,
         troubles: &[Trouble::Kill(ONE)],
         change: |usual| usual,
         figures: &[
@@ -95,6 +103,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "leave",
+        gentle: true,
         troubles: &[Trouble::Leave(ONE)],
         change: |usual| usual,
         figures: &[
@@ -104,6 +113,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "restart",
+        gentle: true,
         troubles: &[Trouble::Restart(ONE)],
         change: |usual| usual,
         figures: &[
@@ -113,6 +123,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "crash30",
+        gentle: false,
         troubles: &[Trouble::Crash(Part::Share(0.3))],
         change: |usual| usual,
         figures: &[
@@ -123,6 +134,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "crash50",
+        gentle: false,
         troubles: &[Trouble::Crash(Part::Share(0.5))],
         change: |usual| usual,
         figures: &[
@@ -133,12 +145,14 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "all-but-3",
+        gentle: false,
         troubles: &[Trouble::Crash(Part::AllBut(3))],
         change: |usual| usual,
         figures: &[("full agreement", |outcome| agreed(outcome.step("crash")?), "s", Some((15.0, f64::INFINITY)))],
     },
     Row {
         name: "half",
+        gentle: false,
         troubles: &[Trouble::Partition(Part::Share(0.5))],
         change: |usual| usual,
         figures: &[
@@ -148,6 +162,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "tenth",
+        gentle: false,
         troubles: &[Trouble::Partition(Part::Share(0.1))],
         change: |usual| usual,
         figures: &[
@@ -163,6 +178,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "loss",
+        gentle: false,
         troubles: &[Trouble::Idle(Duration::from_secs(20)), Trouble::Spread, Trouble::Spread, Trouble::Spread],
         change: |usual| Conditions { loss: 0.1, broken: 0.01, ..usual },
         figures: &[
@@ -178,6 +194,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "churn",
+        gentle: false,
         troubles: &[Trouble::Churn(1.0, Duration::from_secs(60))],
         change: |usual| usual,
         figures: &[
@@ -187,6 +204,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "one-way",
+        gentle: false,
         troubles: &[Trouble::OneWay(0.02)],
         change: |usual| usual,
         figures: &[
@@ -196,6 +214,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "hostile",
+        gentle: false,
         troubles: &[Trouble::Crash(ONE)],
         change: |usual| Conditions { hostile: 0.1, ..usual },
         figures: &[
@@ -206,6 +225,7 @@ const ROWS: &[Row] = &[
     },
     Row {
         name: "expiry",
+        gentle: false,
         troubles: &[Trouble::Expiry],
         change: |usual| usual,
         figures: &[("resurrected", |outcome| Some(outcome.findings.resurrected as f64), "", Some((0.0, 0.0)))],
@@ -226,6 +246,11 @@ fn agreed(step: &Step) -> Option<f64> {
 
 fn shown(step: &Step) -> Option<f64> {
     Some(step.settled.shown?.as_secs_f64())
+}
+
+/// Of several steps of one name the last: what came before them has had its time.
+fn last<'a>(outcome: &'a Outcome, name: &str) -> Option<&'a Step> {
+    outcome.steps.iter().rfind(|step| step.name == name)
 }
 
 /// Thousands of bytes a second.
@@ -258,13 +283,18 @@ fn main() {
             "ROW", "NODES", "FIGURE", "MEDIAN", "MIN", "MAX", "GOAL"
         );
     }
+    let (gentle, others): (Vec<&Row>, Vec<&Row>) = asked.rows.iter().partition(|row| row.gentle);
+    let stories = std::iter::once(gentle).chain(others.into_iter().map(|row| vec![row]));
     let mut told = Vec::new();
-    for row in &asked.rows {
+    for rows in stories.filter(|rows| !rows.is_empty()) {
         for size in &asked.sizes {
             let begun = Instant::now();
-            let outcomes = run(row, *size, asked.seeds.clone(), asked.jobs);
-            let took = begun.elapsed().as_secs_f64();
-            told.extend(tell(row, *size, &outcomes, took, asked.json));
+            let outcomes = run(&rows, *size, asked.seeds.clone(), asked.jobs);
+            rows.iter().for_each(|row| told.extend(tell(row, *size, &outcomes, asked.json)));
+            if !asked.json {
+                let (seeds, took) = (outcomes.len(), begun.elapsed().as_secs_f64());
+                println!("{:<10}{size:>6}  ({seeds} seeds in {took:.1} s of this machine)", "");
+            }
         }
     }
     if asked.json {
@@ -303,8 +333,8 @@ fn asked(words: impl Iterator<Item = String>) -> Result<Asked, String> {
     Ok(asked)
 }
 
-/// One network per seed, `jobs` of them at a time.
-fn run(row: &Row, nodes: usize, seeds: Range<u64>, jobs: usize) -> BTreeMap<u64, Outcome> {
+/// One network per seed, `jobs` of them at a time, to which all of these rows happen; with more than one row all are gentle.
+fn run(rows: &[&Row], nodes: usize, seeds: Range<u64>, jobs: usize) -> BTreeMap<u64, Outcome> {
     let seeds: Vec<u64> = seeds.collect();
     let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
@@ -312,7 +342,8 @@ fn run(row: &Row, nodes: usize, seeds: Range<u64>, jobs: usize) -> BTreeMap<u64,
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let usual = Conditions { signature_cost: Duration::from_micros(50), ..Conditions::new(*seed) };
-                    let (conditions, troubles) = ((row.change)(usual), row.troubles.to_vec());
+                    let conditions = rows.first().map_or(usual.clone(), |row| (row.change)(usual.clone()));
+                    let troubles = rows.iter().flat_map(|row| row.troubles).copied().collect();
                     let scenario = Scenario { nodes, conditions, troubles, patience: Duration::from_secs(60) };
                     let outcome = scenario.run();
                     if let Ok(mut outcomes) = outcomes.lock() {
@@ -325,7 +356,7 @@ fn run(row: &Row, nodes: usize, seeds: Range<u64>, jobs: usize) -> BTreeMap<u64,
     outcomes.into_inner().unwrap_or_default()
 }
 
-fn tell(row: &Row, nodes: usize, outcomes: &BTreeMap<u64, Outcome>, took: f64, json: bool) -> Vec<serde_json::Value> {
+fn tell(row: &Row, nodes: usize, outcomes: &BTreeMap<u64, Outcome>, json: bool) -> Vec<serde_json::Value> {
     let mut told = Vec::new();
     for (name, of, unit, goals) in row.figures.iter().chain(ALWAYS) {
         let goal = goals.map(|(thousand, ten)| if nodes > 1024 { ten } else { thousand });
@@ -355,9 +386,6 @@ fn tell(row: &Row, nodes: usize, outcomes: &BTreeMap<u64, Outcome>, took: f64, j
             "row": row.name, "nodes": nodes, "figure": name, "unit": unit, "goal": goal,
             "median": median, "min": least, "max": most, "never": never, "seeds": outcomes.len(), "values": found,
         }));
-    }
-    if !json {
-        println!("{:<10}{nodes:>6}  ({} seeds in {took:.1} s of this machine)", row.name, outcomes.len());
     }
     told
 }
