@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::sink::{Class, Sink};
 use crate::clock::Clock;
 use crate::protocol::codec::{
-    Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, PREAMBLE, Preamble, decode_frame, encode_frame, messages,
+    Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, PASSING, PREAMBLE, Preamble, decode_frame, encode_frame, messages,
 };
 use crate::protocol::discovery::agreement::Claim;
 use crate::protocol::heartbeat::{Answers, Side};
@@ -186,6 +186,11 @@ impl Inward {
     fn message(&mut self, message: &[u8]) -> Result<(), Reason> {
         if self.batch.is_empty() {
             self.at = self.clock.time();
+            // Most reads bring one message.
+            self.batch.reserve_exact(1);
+        } else if self.batch.len() == 1 {
+            // This thread takes it and the peer's gives it back: see there.
+            self.batch.reserve_exact(PASSING / size_of::<Input>());
         }
         let input = match self.side {
             Side::Head => {

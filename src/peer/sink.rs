@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use parking_lot::Mutex;
 
-use crate::protocol::codec::MAX_FRAME;
+use crate::protocol::codec::{MAX_FRAME, PASSING};
 use crate::protocol::message::{HeadMessage, TailMessage};
 use crate::protocol::reason::Reason;
 use crate::reactor::Connection;
@@ -39,8 +39,8 @@ const HIGH_WATER: usize = 2 * BATCH;
 /// What a queued frame costs beside its bytes (its place in the queue, the allocator's share): a bound on the bytes
 /// alone would let tiny frames take six times the memory.
 const FRAME_COST: usize = 48;
-/// What an idle sink keeps of its batch's buffer.
-const KEPT_CAPACITY: usize = 4096;
+/// What an idle sink keeps of its batch's buffer: room for a heartbeat and a little news.
+const KEPT_CAPACITY: usize = 512;
 
 /// Which frames go first; in this order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -287,6 +287,7 @@ impl Sink {
         let mut queues = self.queues.lock();
         let (mut frames, mut taken) = (0, 0);
         for message in std::mem::take(&mut queues.handshake) {
+            grow(&mut outlet.batch, message.len());
             outlet.batch.extend_from_slice(&message);
             (frames, taken) = (frames + 1, taken + message.len() + FRAME_COST);
         }
@@ -297,12 +298,14 @@ impl Sink {
             let mut record = Vec::new();
             while outlet.batch.len() < BATCH {
                 while let Some(message) = queues.pop(MAX_FRAME.saturating_sub(record.len())) {
+                    grow(&mut record, message.len());
                     record.extend_from_slice(&message);
                     taken += message.len() + FRAME_COST;
                 }
                 if record.is_empty() {
                     break;
                 }
+                grow(&mut outlet.batch, record.len() + Sealing::overhead());
                 sealing.seal(&record, &mut outlet.batch);
                 record.clear();
                 frames += 1;
@@ -337,6 +340,16 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.release(self.queued_bytes());
+    }
+}
+
+/// Makes room for so many bytes more: as much as a batch keeps, or so much that the allocator keeps nothing of it
+/// ([`PASSING`]) when it is given back.
+fn grow(buffer: &mut Vec<u8>, more: usize) {
+    let needed = buffer.len() + more;
+    if needed > buffer.capacity() {
+        let room = if needed <= KEPT_CAPACITY { KEPT_CAPACITY } else { needed.next_power_of_two().max(2 * PASSING) };
+        buffer.reserve_exact(room - buffer.len());
     }
 }
 

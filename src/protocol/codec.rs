@@ -28,6 +28,10 @@ pub const LONGEST_MESSAGE: usize = MAX_FRAME - HEADER;
 /// Bytes of the preamble.
 pub const PREAMBLE: usize = 8;
 
+/// Room for a buffer that lives for a moment and holds about a record. More than needed, and more than 1 KiB: of what is
+/// smaller and was given back, glibc keeps seven of each size for each thread, and a node has a thread for each peer.
+pub const PASSING: usize = 1088;
+
 /// Bytes of a frame's length.
 pub const HEADER: usize = 4;
 const MAGIC: [u8; 4] = *b"kith";
@@ -137,20 +141,29 @@ pub enum Direction {
 pub trait Message: Serialize + DeserializeOwned {
     /// Which way it goes.
     const DIRECTION: Direction;
+    /// True if 128 bytes hold it: half of all messages are heartbeats.
+    fn is_short(&self) -> bool;
 }
 
 impl Message for TailMessage {
     const DIRECTION: Direction = Direction::FromTail;
+
+    fn is_short(&self) -> bool {
+        !matches!(self, Self::Hello { .. } | Self::Push(_) | Self::Sync { .. })
+    }
 }
 
 impl Message for HeadMessage {
     const DIRECTION: Direction = Direction::FromHead;
+
+    fn is_short(&self) -> bool {
+        matches!(self, Self::Heartbeat { .. } | Self::Goodbye(_))
+    }
 }
 
 /// A message as one frame, its length included.
 pub fn encode_frame<M: Message>(message: &M) -> Vec<u8> {
-    // Room for a heartbeat: half of all messages are, and others grow anyway.
-    let mut frame = Vec::with_capacity(128);
+    let mut frame = Vec::with_capacity(if message.is_short() { 128 } else { PASSING });
     frame.extend([0; HEADER]);
     frame.push(M::DIRECTION as u8);
     // Writing to a Vec cannot fail, and no type on the wire has a sequence of unknown length.
@@ -177,6 +190,12 @@ pub fn decode_frame<M: Message>(frame: &[u8]) -> Result<M, Reason> {
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     // As above: cannot fail for the types of this protocol.
     options().serialize(value).unwrap_or_default()
+}
+
+/// Appends the one encoding of a value.
+pub fn encode_into<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) {
+    // As above: cannot fail for the types of this protocol.
+    let _ = options().serialize_into(bytes, value);
 }
 
 /// How many bytes a value has on the wire.

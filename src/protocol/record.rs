@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::{encode, encoded_len};
+use super::codec::{PASSING, encode_into, encoded_len};
 use super::discovery::overlay::{RINGS, ring_places};
 use super::hash::{Hash, hash_parts};
 use super::identity::{ControllerId, Label, ShortId};
@@ -382,8 +382,9 @@ pub trait Signed: Serialize {
 
     /// Exactly the bytes that the signature is over.
     fn signed_bytes(&self) -> Vec<u8> {
-        let mut bytes = Self::TAG.to_vec();
-        bytes.extend(encode(self));
+        let mut bytes = Vec::with_capacity(PASSING);
+        bytes.extend_from_slice(Self::TAG);
+        encode_into(self, &mut bytes);
         bytes
     }
 }
@@ -403,7 +404,9 @@ impl Signed for ForgetBody {
 impl Record {
     /// The hash that orders records of one version, and that witnesses name.
     pub fn hash(&self) -> Hash {
-        hash_parts(b"kith record hash", &[&encode(self)])
+        let mut bytes = Vec::with_capacity(PASSING);
+        encode_into(self, &mut bytes);
+        hash_parts(b"kith record hash", &[&bytes])
     }
 
     /// Signs a body as this node's own record.

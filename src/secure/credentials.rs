@@ -120,7 +120,7 @@ pub(super) fn check(proof: &[u8], key: &[u8; POINT], network: NetworkId, now: u6
     }
     let id = ControllerId(part(0));
     let body = LinkKey { network, key: *key, expires };
-    holds(&id, &body, Signature(part(40), part(72)))?;
+    holds(&id, &body.signed_bytes(), Signature(part(40), part(72)))?;
     Ok(id)
 }
 

@@ -9,7 +9,7 @@ use ed25519_dalek::{Signature as Ed25519, VerifyingKey};
 
 use super::recent::Recent;
 use crate::protocol::address::dialable;
-use crate::protocol::codec::{encode, encoded_len};
+use crate::protocol::codec::encoded_len;
 use crate::protocol::hash::hash_parts;
 use crate::protocol::identity::ControllerId;
 use crate::protocol::reason::Reason;
@@ -83,7 +83,7 @@ impl Door {
     /// # Errors
     /// [`Reason::BadSignature`], also for what was signed in another census or another network.
     pub fn testimony(&self, nonce: Nonce, said: Testimony) -> Result<Verified<Testimony>, Reason> {
-        holds(&said.id, &said.body(self.network, nonce), said.signature)?;
+        holds(&said.id, &said.body(self.network, nonce).signed_bytes(), said.signature)?;
         Ok(Verified::vouch(Arc::new(said)))
     }
 
@@ -99,25 +99,25 @@ impl Door {
         }
         let bytes = body.signed_bytes();
         let mut mark = [0; 16];
-        mark.copy_from_slice(&hash_parts(b"kith door", &[&bytes, &encode(&signature)]).0[..16]);
+        mark.copy_from_slice(&hash_parts(b"kith door", &[&bytes, &signature.0, &signature.1]).0[..16]);
         if self.passed.has_seen(&mark) {
             return Ok(());
         }
-        holds(author, body, signature)?;
+        holds(author, &bytes, signature)?;
         self.passed.remember(mark);
         Ok(())
     }
 }
 
-/// Whether the author has signed exactly this.
+/// Whether the author has signed exactly these bytes.
 ///
 /// # Errors
 /// [`Reason::BadSignature`]
-pub(super) fn holds<B: Signed>(author: &ControllerId, body: &B, signature: Signature) -> Result<(), Reason> {
+pub(super) fn holds(author: &ControllerId, bytes: &[u8], signature: Signature) -> Result<(), Reason> {
     let key = VerifyingKey::from_bytes(&author.0).map_err(|_| Reason::BadSignature)?;
     let signature = Ed25519::from_components(signature.0, signature.1);
     // Strict: no key of small order, no second form of a signature.
-    key.verify_strict(&body.signed_bytes(), &signature).map_err(|_| Reason::BadSignature)
+    key.verify_strict(bytes, &signature).map_err(|_| Reason::BadSignature)
 }
 
 #[cfg(test)]
