@@ -67,6 +67,7 @@ impl Shaking {
     }
 
     /// The remote's next message.
+    #[inline(never)]
     pub(super) fn take(&mut self, around: &Surroundings, message: &[u8]) -> Result<Greeted, Reason> {
         let now = around.clock.now().wall_ms / 1000;
         match std::mem::take(self) {

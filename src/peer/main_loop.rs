@@ -122,20 +122,20 @@ pub fn spawn(
     around: Surroundings,
 ) -> io::Result<JoinHandle<()>> {
     let events = around.events.clone();
-    let run = move || {
-        let main_loop = MainLoop {
-            id,
-            peer: Peer::new(side, around.times),
-            side,
-            stream,
-            commands,
-            gauge,
-            link: None,
-            waiting: VecDeque::new(),
-            around,
-        };
-        contain(id, &events, || main_loop.run());
-    };
+    // Boxed, like some calls not inlined, to stay off the stack on the way to the deepest call (a signature): it is 16 KiB
+    // deep so, four pages and not five, of each peer and of each thread that has ended.
+    let main_loop = Box::new(MainLoop {
+        id,
+        peer: Peer::new(side, around.times),
+        side,
+        stream,
+        commands,
+        gauge,
+        link: None,
+        waiting: VecDeque::new(),
+        around,
+    });
+    let run = move || contain(id, &events, || main_loop.run());
     thread::Builder::new().name(format!("peer-{id}")).stack_size(STACK).spawn(run)
 }
 
@@ -183,7 +183,7 @@ enum Found {
 }
 
 impl MainLoop {
-    fn run(mut self) {
+    fn run(mut self: Box<Self>) {
         while !self.is_over() {
             let found = self.wait();
             self.around.wakeups.fetch_add(1, Ordering::Relaxed);
@@ -209,6 +209,7 @@ impl MainLoop {
     }
 
     /// A remote that does not take its answers is not read either: when it would be late, whether it moves is looked at.
+    #[inline(never)]
     fn stalled(&mut self) {
         let now = self.around.clock.time();
         let is_due = self.peer.deadline().is_some_and(|deadline| deadline <= now);
@@ -223,6 +224,7 @@ impl MainLoop {
         matches!(self.peer.state(), PeerState::Closed(_))
     }
 
+    #[inline(never)]
     fn wait(&self) -> Found {
         let mut select = Select::new();
         let commands = select.recv(&self.commands);
@@ -249,6 +251,7 @@ impl MainLoop {
     }
 
     /// Takes what else is there, so that one flush serves it all.
+    #[inline(never)]
     fn drain(&mut self) {
         self.offer();
         for _ in 0..MAX_COMMANDS {
@@ -263,6 +266,7 @@ impl MainLoop {
     }
 
     /// Hands events up without waiting, in order.
+    #[inline(never)]
     fn offer(&mut self) {
         while let Some(event) = self.waiting.pop_front() {
             if let Err(refused) = self.around.events.try_send((self.id, event)) {
@@ -307,8 +311,9 @@ impl MainLoop {
             if self.is_over() {
                 return;
             }
-            if let Err(reason) = self.raw_frame(&frame) {
-                return self.handle(Input::Ended(reason));
+            match self.inputs_of(&frame) {
+                Ok(inputs) => inputs.into_iter().for_each(|input| self.handle(input)),
+                Err(reason) => return self.handle(Input::Ended(reason)),
             }
         }
         if let Some(link) = &mut self.link
@@ -318,10 +323,11 @@ impl MainLoop {
         }
     }
 
-    fn raw_frame(&mut self, frame: &[u8]) -> Result<(), Reason> {
-        let Some(link) = &mut self.link else { return Ok(()) };
+    /// What such a frame brings. Not inlined: see [`spawn`].
+    #[inline(never)]
+    fn inputs_of(&mut self, frame: &[u8]) -> Result<Vec<Input>, Reason> {
+        let Some(link) = &mut self.link else { return Ok(Vec::new()) };
         link.taken += 1;
-        let address = link.sink.connection().peer_addr();
         if let Some(opening) = &mut link.opening {
             let (mut plaintext, mut inputs) = (Vec::new(), Vec::new());
             opening.open(frame, &mut plaintext)?;
@@ -332,10 +338,7 @@ impl MainLoop {
                 });
                 Ok(())
             })?;
-            for input in inputs {
-                self.handle(input);
-            }
-            return Ok(());
+            return Ok(inputs);
         }
         let Greeted { send, secured } = link.shaking.take(&self.around, frame)?;
         if let Some(bytes) = send {
@@ -344,15 +347,13 @@ impl MainLoop {
         if let Some(reason) = link.shaking.refusal() {
             return Err(reason);
         }
-        if let Some(secured) = secured {
-            link.opening = Some(secured.opening);
-            link.sink.secure(secured.sealing);
-            if self.side == Side::Tail {
-                self.around.keys.answered(address, secured.key);
-            }
-            self.handle(Input::Secured(secured.remote, secured.key));
+        let Some(secured) = secured else { return Ok(Vec::new()) };
+        link.opening = Some(secured.opening);
+        link.sink.secure(secured.sealing);
+        if self.side == Side::Tail {
+            self.around.keys.answered(link.sink.connection().peer_addr(), secured.key);
         }
-        Ok(())
+        Ok(vec![Input::Secured(secured.remote, secured.key)])
     }
 
     fn handle(&mut self, input: Input) {

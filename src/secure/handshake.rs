@@ -94,6 +94,7 @@ impl Tail {
     /// # Errors
     /// [`Reason::NetworkKey`] if it does not open, [`Reason::VersionMismatch`] if the head refuses for that, and what
     /// [`Credentials`] say of a proof.
+    #[inline(never)]
     pub fn finish(mut self, message: &[u8], now: u64) -> Result<(Vec<u8>, Secured), Reason> {
         let payload = read(&mut self.noise, message)?;
         let (version, proof) = payload.split_first().ok_or(Reason::Malformed)?;

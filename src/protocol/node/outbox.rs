@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::link::Phase;
 use super::{Action, Actions, Node};
-use crate::protocol::codec::{MAX_FRAME, encoded_len};
+use crate::protocol::codec::{MAX_FRAME, PASSING, encoded_len};
 use crate::protocol::discovery::feed::Change;
 use crate::protocol::identity::{PeerId, ShortId};
 use crate::protocol::message::{
@@ -135,8 +135,8 @@ impl Node {
         let mut room = MAX_FRAME - MARGIN - WANT * news.want.len();
         if !link.announce.is_empty() {
             let most = (room.saturating_sub(1) / ANNOUNCEMENT).min(MAX_ANNOUNCEMENTS);
-            let offers: Vec<(u32, Announcement)> =
-                self.view.among(&link.announce).take(most).map(announcement).collect();
+            let mut offers: Vec<(u32, Announcement)> = Vec::with_capacity(PASSING / size_of::<Announcement>());
+            offers.extend(self.view.among(&link.announce).take(most).map(announcement));
             if offers.len() < most {
                 // That is all of them, less what the view has dropped meanwhile.
                 link.announce = Numbers::default();
