@@ -12,6 +12,7 @@ use clap::{ArgMatches, Command};
 
 use crate::protocol::escape::escaped;
 
+pub mod allocator;
 pub mod ban;
 mod census;
 pub mod client_args;

@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::{Handle, Signals};
 
 use super::node_log::{NodeLog, Reopener};
-use super::{INTERNAL, NOT_STARTED, USAGE, core_dumps, descriptors, fail, flags, terminal};
+use super::{INTERNAL, NOT_STARTED, USAGE, allocator, core_dumps, descriptors, fail, flags, terminal};
 use crate::config::Config;
 use crate::protocol::escape::escaped;
 use crate::{End, Node};
@@ -29,12 +29,20 @@ pub fn command() -> Command {
 
 /// Runs the verb.
 pub fn run(matches: &ArgMatches) -> ExitCode {
+    let pools = allocator::share_one_pool();
     let config = match flags::load(matches) {
         Ok(loaded) => loaded.config,
         Err(error) => return fail(USAGE, error),
     };
     match NodeLog::start(&config.log) {
-        Ok(log) => run_node(matches, &config, &log),
+        Ok(log) => {
+            if let Err(error) = pools {
+                log::warn!(
+                    "the node takes some more memory than it needs: it cannot choose its allocator's settings: {error}"
+                );
+            }
+            run_node(matches, &config, &log)
+        }
         Err(error) => fail(NOT_STARTED, error),
     }
 }

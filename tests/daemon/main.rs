@@ -21,6 +21,7 @@ mod tap;
 
 mod access;
 mod agreement;
+mod allocator;
 mod census;
 mod core_dumps;
 mod dialling;
