@@ -336,12 +336,15 @@ fn asked(words: impl Iterator<Item = String>) -> Result<Asked, String> {
 /// One network per seed, `jobs` of them at a time, to which all of these rows happen; with more than one row all are gentle.
 fn run(rows: &[&Row], nodes: usize, seeds: Range<u64>, jobs: usize) -> BTreeMap<u64, Outcome> {
     let seeds: Vec<u64> = seeds.collect();
+    // One network has all cores to itself; several share them.
+    let threads = if seeds.len() == 1 { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 };
     let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let usual = Conditions { signature_cost: Duration::from_micros(50), ..Conditions::new(*seed) };
+                    let usual =
+                        Conditions { signature_cost: Duration::from_micros(50), threads, ..Conditions::new(*seed) };
                     let conditions = rows.first().map_or(usual.clone(), |row| (row.change)(usual.clone()));
                     let troubles = rows.iter().flat_map(|row| row.troubles).copied().collect();
                     let scenario = Scenario { nodes, conditions, troubles, patience: Duration::from_secs(60) };

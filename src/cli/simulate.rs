@@ -14,6 +14,10 @@ mod tell;
 
 /// The largest network: as many as a view holds with its defaults.
 const MAX_NODES: i64 = 16_384;
+/// From so many nodes on there is enough to think about at the same time for more than one thread.
+const LARGE: usize = 512;
+/// More threads than any network here keeps busy.
+const MAX_THREADS: i64 = 64;
 /// Of any network.
 const ANY: &str = "0%";
 
@@ -32,6 +36,7 @@ pub fn command() -> Command {
     let idle = value("idle", "DURATION").value_parser(duration::parse);
     let all_but = value("all-but", "COUNT").value_parser(value_parser!(u16).range(1..));
     let churn = value("churn", "RATE").value_parser(rate);
+    let threads = value("threads", "COUNT").value_parser(value_parser!(u16).range(1..=MAX_THREADS));
     let format = value("format", "FORM").value_parser(FORMATS).default_value(FORMATS[0]);
     Command::new("simulate")
         .about("Run the protocol's own code in virtual time: how fast a network agrees, and what that costs")
@@ -58,6 +63,10 @@ pub fn command() -> Command {
             share("one-way").help("Then this share of all pairs hears each other in one direction only, and then in both again"),
             flag("expiry").help("Then some go, two days pass, and all that was ever said is said again: nobody may come back"),
             span("duration", "60s").help("How long each step may take, in virtual time, before it has failed"),
+            threads.help(
+                "Let the nodes think on so many threads, which changes nothing but the time it takes; by default on as many as \
+                 there are cores, from 512 nodes on",
+            ),
             format.help("How to print"),
         ])
         .after_help(
@@ -80,6 +89,8 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 fn scenario(matches: &ArgMatches, seed: u64) -> Scenario {
     let share = |name| matches.get_one(name).copied().unwrap_or(0.0);
     let span = |name| matches.get_one::<Duration>(name).copied();
+    let nodes = matches.get_one("nodes").map_or(16, |nodes: &u16| usize::from(*nodes));
+    let threads = matches.get_one("threads").map(|threads: &u16| usize::from(*threads));
     let usual = Conditions::new(seed);
     let conditions = Conditions {
         latency: matches.get_one("latency").cloned().unwrap_or(usual.latency),
@@ -88,14 +99,21 @@ fn scenario(matches: &ArgMatches, seed: u64) -> Scenario {
         skew: span("skew").unwrap_or(usual.skew),
         signature_cost: span("signature-cost").unwrap_or_default(),
         hostile: share("hostile"),
+        threads: threads.unwrap_or_else(|| cores(nodes)),
         ..usual
     };
     Scenario {
-        nodes: matches.get_one("nodes").map_or(16, |nodes: &u16| usize::from(*nodes)),
+        nodes,
         conditions,
         troubles: troubles(matches),
         patience: span("duration").unwrap_or(Duration::from_secs(60)),
     }
+}
+
+/// On how many threads so many nodes think at best.
+fn cores(nodes: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if nodes < LARGE { 1 } else { cores.min(MAX_THREADS as usize) }
 }
 
 fn troubles(matches: &ArgMatches) -> Vec<Trouble> {

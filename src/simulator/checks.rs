@@ -177,14 +177,19 @@ impl World {
     /// witnesses, and those arrive before anybody can refute them.
     fn was_never_split(&self, at: Host, id: &ControllerId) -> bool {
         let Some(subject) = self.hosts.get(id).copied() else { return false };
-        let lives = self.node(subject).is_some() && self.machine(subject).alive_since + AFTERMATH <= self.now;
+        let lives = self.lives(subject) && self.machine(subject).alive_since + AFTERMATH <= self.now;
         lives && self.links.was_with_the_most(at) && self.links.was_with_the_most(subject)
     }
 
     /// The node's host, if nothing has been wrong with it for a while.
     fn well(&self, id: &ControllerId) -> Option<Host> {
         let host = *self.hosts.get(id)?;
-        self.node(host)?;
-        (self.machine(host).undisturbed <= self.now).then_some(host)
+        (self.lives(host) && self.machine(host).undisturbed <= self.now).then_some(host)
+    }
+
+    /// True if it runs and is not stopped, whether or not it is just thinking.
+    fn lives(&self, host: Host) -> bool {
+        let machine = self.machine(host);
+        machine.runs() && machine.held.is_none()
     }
 }

@@ -4,10 +4,10 @@
 //! brings them: what passed is found again by its signature and compared whole. Of this no node can tell anything; what a
 //! check would have cost it is counted apart, by `process`.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 use crate::protocol::hash::hash_parts;
 use crate::protocol::identity::ControllerId;
@@ -18,9 +18,9 @@ use crate::protocol::testimony::{Nonce, Testimony};
 /// How many objects are kept before those that nobody holds any more are dropped: small beside what nodes hold.
 const FEW: usize = 1 << 14;
 
-/// One door, which all processes share.
+/// One door, which all processes share, on whatever threads they think.
 #[derive(Clone, Default)]
-pub(super) struct Door(Rc<RefCell<Passed>>);
+pub(super) struct Door(Arc<RwLock<Passed>>);
 
 /// By the first bytes of the signature. Only looked up, never gone through in order: so a run is the same every time.
 #[derive(Default)]
@@ -34,17 +34,22 @@ struct Passed {
 impl Door {
     /// From now on all that passes is kept.
     pub(super) fn keep_all(&self) {
-        self.0.borrow_mut().all.get_or_insert_default();
+        self.0.write().all.get_or_insert_default();
+    }
+
+    /// True if all that passes is kept, in the order in which it passes: that must not depend on which thread is faster.
+    pub(super) fn keeps_all(&self) -> bool {
+        self.0.read().all.is_some()
     }
 
     /// All that was kept.
     pub(super) fn all(&self) -> Vec<VerifiedItem> {
-        self.0.borrow().all.clone().unwrap_or_default()
+        self.0.read().all.clone().unwrap_or_default()
     }
 
     pub(super) fn record(&self, record: Arc<Record>) -> Result<Verified<Record>, Reason> {
         let mark = mark(record.signature);
-        if let Some(VerifiedItem::Record(held)) = self.0.borrow().items.get(&mark)
+        if let Some(VerifiedItem::Record(held)) = self.0.read().items.get(&mark)
             && held.is(&record)
         {
             return Ok(held.clone());
@@ -59,7 +64,7 @@ impl Door {
             Item::Record(record) => VerifiedItem::Record(self.record(record)?),
             Item::Witness(witness) => {
                 let mark = mark(witness.signature);
-                if let Some(VerifiedItem::Witness(held)) = self.0.borrow().items.get(&mark)
+                if let Some(VerifiedItem::Witness(held)) = self.0.read().items.get(&mark)
                     && held.is(&witness)
                 {
                     return Ok(VerifiedItem::Witness(held.clone()));
@@ -89,7 +94,7 @@ impl Door {
     }
 
     fn keep(&self, mark: u64, item: VerifiedItem) {
-        let Passed { items, sweep_at, all } = &mut *self.0.borrow_mut();
+        let Passed { items, sweep_at, all } = &mut *self.0.write();
         if let Some(all) = all {
             all.push(item.clone());
         }

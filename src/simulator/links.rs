@@ -76,6 +76,11 @@ impl Links {
         *self.latency.start() + Duration::from_micros(rng.below(span + 1) as u64)
     }
 
+    /// Nothing gets from one host to another in less.
+    pub(super) fn least_latency(&self) -> Duration {
+        *self.latency.start()
+    }
+
     /// A packet sent now passes.
     pub(super) fn pass(&mut self, from: Host, to: Host) -> bool {
         self.joins(from, to) && !self.is_deaf(from, to) && !self.rng.chance(self.loss)

@@ -3,7 +3,10 @@
 //! ```text
 //!   world       the hosts, and the queue of events
 //!   trouble     what befalls them: crash, kill, stop, partition, leave, restart
+//!   batch       events that do not touch each other happen together
 //!   traffic     connections between them, and what passes on these
+//!   job         a process with something to think about
+//!   crew        the threads that let it
 //!   process     one node as its daemon runs it: Node, Peers, codec; one loop instead of threads
 //!   parcel      what it puts on a connection
 //!   sieve       what it takes off a connection
@@ -32,10 +35,13 @@
 //! Not modelled: bandwidth, the time a node computes except for signatures ([`Conditions::signature_cost`]), what the
 //! handshake's key agreement costs. A hash stands in for a signature.
 
+mod batch;
 pub mod checks;
+mod crew;
 mod door;
 mod history;
 mod hostile;
+mod job;
 mod ledger;
 mod links;
 mod measure;

@@ -11,12 +11,14 @@ pub(super) struct Queue<E> {
     events: Vec<Option<E>>,
     /// Places among the events that are free.
     free: Vec<usize>,
+    /// Passed over until [`Queue::put_back`].
+    aside: Vec<Reverse<(Time, u64, usize)>>,
     next: u64,
 }
 
 impl<E> Queue<E> {
     pub(super) fn new() -> Self {
-        Self { heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), next: 0 }
+        Self { heap: BinaryHeap::new(), events: Vec::new(), free: Vec::new(), aside: Vec::new(), next: 0 }
     }
 
     pub(super) fn push(&mut self, at: Time, event: E) {
@@ -29,10 +31,29 @@ impl<E> Queue<E> {
         self.next += 1;
     }
 
-    /// The first one, if it comes at `until` or before.
-    pub(super) fn pop(&mut self, until: Time) -> Option<(Time, E)> {
-        let Reverse((at, _, place)) = *self.heap.peek().filter(|Reverse((at, ..))| *at <= until)?;
-        self.heap.pop();
+    /// The first one, and when it comes.
+    pub(super) fn first(&self) -> Option<(Time, &E)> {
+        let Reverse((at, _, place)) = self.heap.peek()?;
+        self.events[*place].as_ref().map(|event| (*at, event))
+    }
+
+    /// Passes over the first one: those behind it come first until [`Queue::put_back`].
+    pub(super) fn set_aside(&mut self) {
+        self.aside.extend(self.heap.pop());
+    }
+
+    /// Those that were set aside are where they were.
+    pub(super) fn put_back(&mut self) {
+        self.heap.extend(self.aside.drain(..));
+    }
+
+    /// How many are set aside.
+    pub(super) fn aside(&self) -> usize {
+        self.aside.len()
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(Time, E)> {
+        let Reverse((at, _, place)) = self.heap.pop()?;
         self.free.push(place);
         self.events[place].take().map(|event| (at, event))
     }
@@ -48,9 +69,22 @@ mod tests {
         for (at, event) in [(5, 'd'), (1, 'a'), (5, 'e'), (3, 'b'), (3, 'c')] {
             queue.push(Time(at), event);
         }
-        let told: String = std::iter::from_fn(|| queue.pop(Time(4))).map(|(_, event)| event).collect();
-        assert_eq!(told, "abc");
-        let told: String = std::iter::from_fn(|| queue.pop(Time(9))).map(|(_, event)| event).collect();
-        assert_eq!(told, "de");
+        let told: String = std::iter::from_fn(|| queue.pop()).map(|(_, event)| event).collect();
+        assert_eq!(told, "abcde");
+    }
+
+    #[test]
+    fn what_is_set_aside_is_passed_over_and_keeps_its_place() {
+        let mut queue = Queue::new();
+        for (at, event) in [(1, 'a'), (1, 'b'), (2, 'c')] {
+            queue.push(Time(at), event);
+        }
+        queue.set_aside();
+        assert_eq!((queue.aside(), queue.first()), (1, Some((Time(1), &'b'))));
+        queue.pop();
+        queue.push(Time(1), 'd');
+        queue.put_back();
+        let told: String = std::iter::from_fn(|| queue.pop()).map(|(_, event)| event).collect();
+        assert_eq!(told, "adc");
     }
 }

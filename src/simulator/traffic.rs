@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::job::{Job, Sequel, Word};
 use super::links::{Fate, Segment, Stream};
-use super::parcel::Parcel;
-use super::process::{Effect, Process};
+use super::parcel::{Parcel, Spoken};
+use super::process::Effect;
 use super::world::{Host, WEAR, World, address_of};
 use crate::protocol::address::HostPort;
 use crate::protocol::codec::MAX_FRAME;
@@ -13,7 +14,7 @@ use crate::protocol::heartbeat::Side;
 use crate::protocol::identity::PeerId;
 use crate::protocol::node::Input;
 use crate::protocol::reason::Reason;
-use crate::protocol::time::{Now, Time};
+use crate::protocol::time::Time;
 
 /// TCP and IP headers, counted with every packet.
 const HEADERS: u64 = 40;
@@ -60,7 +61,7 @@ pub(super) struct Connection {
 pub(super) struct End {
     pub(super) host: Host,
     run: u64,
-    peer: Option<PeerId>,
+    pub(super) peer: Option<PeerId>,
     pub(super) open: bool,
     /// Since when something that arrived here is not acknowledged.
     owes_ack: Option<Time>,
@@ -90,33 +91,28 @@ pub(super) fn other(side: Side) -> Side {
 }
 
 impl World {
-    pub(super) fn happen(&mut self, event: Event) {
+    /// What an event does before a process has to think about it, if one has to; [`World::conclude`] does what follows.
+    pub(super) fn begin(&mut self, event: Event) -> Option<Job> {
         match event {
             Event::Syn(id, pause) => self.send_syn(id, pause),
-            Event::SynArrives(id) => self.syn_arrives(id),
-            Event::Accept(id) => self.accept(id),
-            Event::Answered(id, refusal) => self.answered(id, refusal),
-            Event::Arrives(id, side, segment) => self.arrives(id, side, segment),
             Event::Retry(id, side) => self.retry(id, side),
-            Event::Alarm(host, at) => {
-                if self.machine(host).alarm == Some(at) {
-                    self.machine_mut(host).alarm = None;
-                    self.tick(host);
-                }
-            }
-            Event::Rested(host) => self.rested(host),
             Event::Wear => {
                 self.wear();
                 self.at(self.now + WEAR, Event::Wear);
             }
             Event::Mischief(time) => self.mischief(time),
-            Event::Resolved(host, run, name) => {
-                if self.machine(host).run == run {
-                    let found = self.names.get(&name).cloned().unwrap_or_default();
-                    self.tell_or_hold(host, Event::Resolved(host, run, name.clone()), Input::Resolved(name, found));
-                }
+            Event::SynArrives(id) => return self.syn_arrives(id),
+            Event::Accept(id) => return self.accept(id),
+            Event::Answered(id, refusal) => return self.answered(id, refusal),
+            Event::Arrives(id, side, segment) => return self.arrives(id, side, segment),
+            Event::Alarm(host, at) => {
+                let alarm = &mut self.machine_mut(host).alarm;
+                return alarm.take_if(|set| *set == at).and_then(|_| self.wake(host));
             }
+            Event::Rested(host) => return self.rested(host),
+            Event::Resolved(host, run, name) => return self.resolved(host, run, name),
         }
+        None
     }
 
     /// True if the host's process is stopped or busy: the event waits for it.
@@ -140,46 +136,50 @@ impl World {
     }
 
     /// The next of what came while the process was busy.
-    fn rested(&mut self, host: Host) {
+    fn rested(&mut self, host: Host) -> Option<Job> {
         let machine = self.machine_mut(host);
-        let Some(event) = machine.backlog.pop_front() else { return };
+        let event = machine.backlog.pop_front()?;
         machine.serves = true;
-        self.happen(event);
-        let machine = self.machine_mut(host);
-        machine.serves = false;
+        let mut job = self.begin(event);
+        self.machine_mut(host).serves = false;
+        match &mut job {
+            Some(job) => job.waited = true,
+            None => self.go_on(host),
+        }
+        job
+    }
+
+    /// One of those that waited has happened; the next one may.
+    pub(super) fn go_on(&mut self, host: Host) {
+        let machine = self.machine(host);
         if !machine.backlog.is_empty() {
             let at = machine.busy_until.max(self.now);
             self.at(at, Event::Rested(host));
         }
     }
 
-    /// What the process has just checked keeps it busy: what it says follows after that.
-    fn work(&mut self, host: Host) {
-        let (now, cost) = (self.now, self.signature_cost);
-        let machine = self.machine_mut(host);
-        let checks = machine.process.as_mut().map_or(0, Process::take_checks);
-        if checks > 0 && cost > Duration::ZERO {
-            machine.busy_until = machine.busy_until.max(now) + cost * checks;
+    fn resolved(&mut self, host: Host, run: u64, name: HostPort) -> Option<Job> {
+        if self.machine(host).run != run || self.hold(host, || Event::Resolved(host, run, name.clone())) {
+            return None;
         }
+        let found = self.names.get(&name).cloned().unwrap_or_default();
+        self.job(host, Word::Tell(Input::Resolved(name, found)), Sequel::Nothing)
     }
 
-    fn tell_or_hold(&mut self, host: Host, event: Event, input: Input) {
-        let now = self.now_at(host);
-        if !self.hold(host, || event) {
-            self.with_process(host, |process| process.tell(now, input));
-        }
-    }
-
-    pub(super) fn tick(&mut self, host: Host) {
-        let now = self.now_at(host);
+    /// Its timers are looked at; if it is busy, after that.
+    pub(super) fn wake(&mut self, host: Host) -> Option<Job> {
+        let now = self.now;
         let machine = self.machine_mut(host);
-        if machine.busy_until > now.mono && machine.process.is_some() {
+        if machine.busy_until > now && machine.process.is_some() {
             let later = machine.busy_until;
             machine.alarm = Some(later);
             self.at(later, Event::Alarm(host, later));
-        } else if machine.held.is_none() {
-            self.with_process(host, |process| process.tick(now));
+            return None;
         }
+        if machine.held.is_some() {
+            return None;
+        }
+        self.job(host, Word::Tick, Sequel::Nothing)
     }
 
     fn send_syn(&mut self, id: u64, pause: Duration) {
@@ -192,121 +192,93 @@ impl World {
         }
     }
 
-    fn syn_arrives(&mut self, id: u64) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+    fn syn_arrives(&mut self, id: u64) -> Option<Job> {
+        let connection = self.connections.get_mut(&id)?;
         let (from, to) = (connection.tail.host, connection.head.host);
         let machine = &self.machines[to.0];
         if machine.dark {
-            return;
+            return None;
         }
         let back = self.now + self.links.latency(from, to);
         if machine.process.is_none() {
-            return self.at(back, Event::Answered(id, Some(Reason::ConnectionRefused)));
+            self.at(back, Event::Answered(id, Some(Reason::ConnectionRefused)));
+            return None;
         }
         connection.head.run = machine.run;
         connection.head.open = true;
         self.at(back, Event::Answered(id, None));
-        if !self.hold(to, || Event::Accept(id)) {
-            self.accept(id);
-        }
+        if self.hold(to, || Event::Accept(id)) { None } else { self.accept(id) }
     }
 
-    fn accept(&mut self, id: u64) {
-        let Some(Connection { tail, head, .. }) = self.connections.get(&id) else { return };
+    fn accept(&mut self, id: u64) -> Option<Job> {
+        let Connection { tail, head, .. } = self.connections.get(&id)?;
         let (host, from) = (head.host, address_of(tail.host.0));
-        let now = self.now_at(host);
-        let Some(process) = self.machine_mut(host).process.as_mut() else { return };
-        let (accepted, effects) = process.accepted(now, SocketAddr::new(from.ip(), 40_000 + (id % 20_000) as u16));
-        match accepted {
-            Ok(peer) => {
-                self.machine_mut(host).connections.insert(peer, id);
-                if let Some(connection) = self.connections.get_mut(&id) {
-                    connection.head.peer = Some(peer);
-                }
-            }
-            Err(_) => self.close(id, Side::Head),
-        }
-        self.apply(host, effects);
+        let from = SocketAddr::new(from.ip(), 40_000 + (id % 20_000) as u16);
+        self.job(host, Word::Accept(from), Sequel::Joins(id, None))
     }
 
-    fn answered(&mut self, id: u64, refusal: Option<Reason>) {
-        let Some(tail) = self.connections.get(&id).map(|one| &one.tail).filter(|tail| tail.open) else { return };
+    fn answered(&mut self, id: u64, refusal: Option<Reason>) -> Option<Job> {
+        let tail = self.connections.get(&id).map(|one| &one.tail).filter(|tail| tail.open)?;
         let (host, run, peer) = (tail.host, tail.run, tail.peer);
-        let Some(peer) = peer.filter(|_| self.machine(host).run == run && self.machine(host).process.is_some()) else {
-            return;
-        };
+        let peer = peer.filter(|_| self.machine(host).run == run && self.machine(host).process.is_some())?;
         if self.hold(host, || Event::Answered(id, refusal)) {
-            return;
+            return None;
         }
-        let now = self.now_at(host);
         match refusal {
-            None => self.with_process(host, |process| process.connected(now, peer)),
-            Some(reason) => {
-                self.with_process(host, |process| process.refused(now, peer, reason));
-                self.ended(id, Side::Tail, peer, true);
-            }
+            None => self.job(host, Word::Connected(peer), Sequel::Nothing),
+            Some(reason) => self.job(host, Word::Refused(peer, reason), Sequel::Leaves(id, Side::Tail, peer)),
         }
     }
 
-    fn arrives(&mut self, id: u64, side: Side, segment: Segment) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+    fn arrives(&mut self, id: u64, side: Side, segment: Segment) -> Option<Job> {
+        let connection = self.connections.get_mut(&id)?;
         let End { host, run, peer, open, .. } = *connection.end(side);
         let machine = &self.machines[host.0];
         if machine.dark || !open {
-            return;
+            return None;
         }
         if machine.process.is_none() || machine.run != run {
             // The system of a restarted host knows nothing of this connection.
             connection.end(side).open = false;
-            return self.send(id, other(side), Segment::Reset);
+            self.send(id, other(side), Segment::Reset);
+            return None;
         }
         let mut waits = Some(segment);
         if self.hold(host, || Event::Arrives(id, side, waits.take().unwrap_or(Segment::End))) {
-            return;
+            return None;
         }
-        let (Some(peer), Some(segment)) = (peer, waits) else { return };
-        let now = self.now_at(host);
-        match segment {
-            Segment::End => self.ended(id, side, peer, false),
-            Segment::Reset => self.ended(id, side, peer, true),
-            Segment::Parcel(parcel) => {
-                self.owe_ack(id, side);
-                self.unpack(host, now, peer, parcel);
-            }
-        }
+        let (peer, segment) = (peer?, waits?);
+        let reset = matches!(segment, Segment::Reset);
+        let Segment::Parcel(parcel) = segment else {
+            return self.job(host, Word::Ended(peer, reset), Sequel::Leaves(id, side, peer));
+        };
+        self.owe_ack(id, side);
+        let word = match self.taken_apart(parcel) {
+            Ok(messages) => Word::Told(peer, messages),
+            Err(pieces) => Word::Received(peer, pieces),
+        };
+        self.job(host, word, Sequel::Nothing)
     }
 
-    fn unpack(&mut self, host: Host, now: Now, peer: PeerId, parcel: Parcel) {
+    /// A parcel as it arrives: whole, or in pieces.
+    fn taken_apart(&mut self, parcel: Parcel) -> Result<Vec<Spoken>, Vec<Vec<u8>>> {
         let whole = if self.machines.len() <= SMALL { 0.5 } else { 1.0 - 1.0 / SMALL as f64 };
         let mut uncut = self.rng.chance(whole);
         let parcel = match uncut {
             true => match parcel.messages() {
-                Ok(messages) => return self.with_process(host, |process| process.told(now, peer, messages)),
+                Ok(messages) => return Ok(messages),
                 Err(parcel) => parcel,
             },
             false => parcel,
         };
-        let bytes = parcel.into_bytes();
-        let mut rest = bytes.as_slice();
+        let (mut rest, mut pieces) = (parcel.into_bytes(), Vec::new());
         while !rest.is_empty() {
             let length = if uncut { rest.len() } else { 1 + self.rng.below(rest.len()) };
-            let (piece, behind) = rest.split_at(length);
-            rest = behind;
-            self.with_process(host, |process| process.received(now, peer, piece));
+            let behind = rest.split_off(length);
+            pieces.push(std::mem::replace(&mut rest, behind));
             uncut = rest.is_empty() || self.rng.chance(whole);
         }
-    }
-
-    fn ended(&mut self, id: u64, side: Side, peer: PeerId, reset: bool) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        let host = connection.end(side).host;
-        let now = self.now_at(host);
-        self.with_process(host, |process| process.ended(now, peer, reset));
-        self.machine_mut(host).connections.remove(&peer);
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.end(side).open = false;
-            self.drop_if_over(id);
-        }
+        Err(pieces)
     }
 
     /// Something arrived at this side: every second packet is acknowledged at once, one alone after a while, unless
@@ -365,7 +337,7 @@ impl World {
         let Some(connection) = self.connections.get(&id) else { return };
         let is_over = |end: &End| {
             let machine = &self.machines[end.host.0];
-            !end.open || machine.dark || (machine.process.is_some() && machine.run != end.run)
+            !end.open || machine.dark || (machine.runs() && machine.run != end.run)
         };
         let (tail, head) = (&connection.tail, &connection.head);
         // A head that has not yet accepted is not open, and may be soon.
@@ -386,18 +358,10 @@ impl World {
     }
 
     /// This side ends the connection.
-    fn close(&mut self, id: u64, side: Side) {
+    pub(super) fn close(&mut self, id: u64, side: Side) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.end(side).open = false;
             self.send(id, other(side), Segment::End);
-        }
-    }
-
-    pub(super) fn with_process(&mut self, host: Host, act: impl FnOnce(&mut Process) -> Vec<Effect>) {
-        if let Some(process) = self.machine_mut(host).process.as_mut() {
-            let effects = act(process);
-            self.work(host);
-            self.apply(host, effects);
         }
     }
 
@@ -427,26 +391,6 @@ impl World {
                     self.end_process(host);
                     self.break_connections(host, Segment::End);
                 }
-            }
-        }
-        self.watch(host);
-    }
-
-    /// After whatever a process did: what it holds now is noted, and its next deadline is an event.
-    fn watch(&mut self, host: Host) {
-        let (now, heartbeat) = (self.now, self.heartbeat);
-        self.ledger.touch(host);
-        let machine = &mut self.machines[host.0];
-        let Some(process) = &machine.process else { return };
-        machine.history.note(now, Some(process.node().view().sketch()), heartbeat);
-        if let Some(spread) = &mut self.spread {
-            spread.look(host, process.node(), now);
-        }
-        if let Some(deadline) = process.deadline() {
-            let deadline = deadline.max(now);
-            if machine.alarm.is_none_or(|alarm| deadline < alarm) {
-                machine.alarm = Some(deadline);
-                self.at(deadline, Event::Alarm(host, deadline));
             }
         }
     }

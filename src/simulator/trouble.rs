@@ -27,9 +27,8 @@ impl World {
         if let Some(number) = liar {
             process.corrupt(Liar::new(number, machine.id, machine.settings.network, seed));
         }
-        let effects = process.tick(now);
-        machine.process = Some(process);
-        self.apply(host, effects);
+        machine.process = Some(Box::new(process));
+        self.with_process(host, |process| process.tick(now));
     }
 
     /// The node forgets what it wrote down; to be called while it is not running.

@@ -7,6 +7,7 @@ use std::ops::{RangeInclusive, Sub};
 use std::time::Duration;
 
 use super::checks::Findings;
+use super::crew::Crew;
 use super::door::Door;
 use super::history::History;
 use super::ledger::Ledger;
@@ -58,6 +59,8 @@ pub struct Conditions {
     pub hostile: f64,
     /// Between heartbeats.
     pub heartbeat: Duration,
+    /// How many threads let the processes think. What becomes of the world does not depend on it.
+    pub threads: usize,
 }
 
 impl Conditions {
@@ -72,6 +75,7 @@ impl Conditions {
             skew: Duration::from_secs(2),
             hostile: 0.0,
             heartbeat: Duration::from_secs(1),
+            threads: 1,
         }
     }
 }
@@ -84,7 +88,9 @@ pub struct Host(pub usize);
 pub(super) struct Machine {
     pub(super) id: ControllerId,
     pub(super) settings: Settings,
-    pub(super) process: Option<Process>,
+    pub(super) process: Option<Box<Process>>,
+    /// True while its process is elsewhere, with something to think about.
+    pub(super) thinks: bool,
     /// What came while the process was stopped; `None` while it is not.
     pub(super) held: Option<VecDeque<Event>>,
     /// Since when its process runs without a stop.
@@ -141,7 +147,7 @@ pub struct World {
     pub(super) hosts: BTreeMap<ControllerId, Host>,
     seed: u64,
     pub(super) rng: Rng,
-    queue: Queue<Event>,
+    pub(super) queue: Queue<Event>,
     next_sample: Time,
     pub(super) addresses: BTreeMap<SocketAddr, Host>,
     pub(super) names: BTreeMap<HostPort, Vec<SocketAddr>>,
@@ -157,12 +163,21 @@ pub struct World {
     hostile: f64,
     pub(super) liars: Vec<Host>,
     pub(super) heartbeat: Duration,
+    threads: usize,
+    pub(super) crew: Crew,
+}
+
+impl Machine {
+    /// True if a process runs there, or is stopped.
+    pub(super) fn runs(&self) -> bool {
+        self.process.is_some() || self.thinks
+    }
 }
 
 impl World {
     /// An empty world.
     pub fn new(conditions: Conditions) -> Self {
-        let Conditions { seed, latency, loss, broken, signature_cost, skew, hostile, heartbeat } = conditions;
+        let Conditions { seed, latency, loss, broken, signature_cost, skew, hostile, heartbeat, threads } = conditions;
         let mut world = Self {
             findings: Findings::default(),
             now: Time::ZERO,
@@ -186,6 +201,8 @@ impl World {
             hostile,
             liars: Vec::new(),
             heartbeat,
+            threads,
+            crew: Crew::default(),
         };
         if hostile > 0.0 {
             world.at(Time::ZERO + MISCHIEF, Event::Mischief(0));
@@ -226,6 +243,7 @@ impl World {
             id,
             settings: settings(number, connect, self.heartbeat),
             process: None,
+            thinks: false,
             held: None,
             alive_since: Time::ZERO,
             undisturbed: Time::ZERO,
@@ -293,12 +311,11 @@ impl World {
     }
 
     fn run_to(&mut self, end: Time) {
+        // What passes the door is kept in the order in which it came there.
+        self.crew.be(if self.door.keeps_all() { 1 } else { self.threads });
         while self.now < end {
             let until = end.min(self.next_sample);
-            while let Some((at, event)) = self.queue.pop(until) {
-                self.now = at;
-                self.happen(event);
-            }
+            while self.pass(until) {}
             self.now = until;
             if self.now == self.next_sample {
                 self.check_claims();

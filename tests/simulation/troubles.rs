@@ -107,8 +107,9 @@ fn connections_that_break_kill_nobody() {
 /// Whatever happens, it happens again from the same seed.
 #[test]
 fn every_trouble_happens_again_from_its_seed() {
-    let story = |seed| {
+    let story = |seed, threads| {
         let conditions = Conditions {
+            threads,
             loss: 0.02,
             broken: 0.005,
             hostile: 0.2,
@@ -129,6 +130,29 @@ fn every_trouble_happens_again_from_its_seed() {
         let outcome = scenario.run();
         (outcome.state_hash, outcome.sent, format!("{:?}", outcome.steps))
     };
-    assert_eq!(story(1), story(1));
-    assert_ne!(story(1).0, story(2).0);
+    assert_eq!(story(1, 1), story(1, 1));
+    assert_ne!(story(1, 1).0, story(2, 1).0);
+    assert_eq!(story(3, 1), story(3, 2));
+}
+
+/// Who thinks on which thread, and who is done first, is chance; nothing comes of it.
+#[test]
+fn threads_change_nothing_but_the_time_it_takes() {
+    let story = |threads| {
+        let conditions = Conditions {
+            threads,
+            loss: 0.01,
+            broken: 0.002,
+            hostile: 0.05,
+            signature_cost: Duration::from_micros(50),
+            ..Conditions::new(1)
+        };
+        let troubles = [Trouble::Crash(Part::Share(0.1)), Trouble::Kill(Part::Count(3)), Trouble::Churn(5.0, secs(3))];
+        let scenario = Scenario { nodes: 120, conditions, troubles: troubles.to_vec(), patience: secs(4) };
+        let outcome = scenario.run();
+        (outcome.state_hash, outcome.sent, format!("{:?} {:?}", outcome.steps, outcome.findings))
+    };
+    let alone = story(1);
+    assert_eq!(story(2), alone);
+    assert_eq!(story(5), alone);
 }
