@@ -94,19 +94,21 @@ impl World {
 
     /// A hash of all there is to know of the world's state: equal runs have equal ones.
     pub fn state_hash(&self) -> Hash {
-        let mut told = Vec::new();
-        for machine in &self.machines {
-            told.extend(machine.sent.bytes.to_le_bytes());
-            told.extend(machine.sent.packets.to_le_bytes());
-            let Some(process) = &machine.process else { continue };
-            told.extend(process.node().digest().0);
-            for (id, entry) in process.node().view().iter() {
-                told.extend(id.0);
-                told.push(entry.standing() as u8);
-                told.extend(entry.hash().0);
+        // Host by host: of a large network, all of it at once would take as much memory as the network.
+        let hosts = self.machines.iter().map(|machine| {
+            let mut told = [machine.sent.bytes.to_le_bytes(), machine.sent.packets.to_le_bytes()].concat();
+            if let Some(process) = &machine.process {
+                told.extend(process.node().digest().0);
+                for (id, entry) in process.node().view().iter() {
+                    told.extend(id.0);
+                    told.push(entry.standing() as u8);
+                    told.extend(entry.hash().0);
+                }
             }
-        }
-        hash_parts(b"simulated world", &[&self.now.0.to_le_bytes(), &told])
+            hash_parts(b"simulated host", &[&told]).0
+        });
+        let hosts: Vec<[u8; 32]> = hosts.collect();
+        hash_parts(b"simulated world", &[&self.now.0.to_le_bytes(), &hosts.concat()])
     }
 
     /// Compares what nodes claim now with what all held: a claim of age a says that each node of the claimer's view held

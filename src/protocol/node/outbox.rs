@@ -135,15 +135,23 @@ impl Node {
         let mut room = MAX_FRAME - MARGIN - WANT * news.want.len();
         if !link.announce.is_empty() {
             let most = (room.saturating_sub(1) / ANNOUNCEMENT).min(MAX_ANNOUNCEMENTS);
-            let mut offers: Vec<(u32, Announcement)> = Vec::with_capacity(PASSING / size_of::<Announcement>());
-            offers.extend(self.view.among(&link.announce).take(most).map(announcement));
+            // Of a network that forms, these are much of what is under way: they take no more room than they need, or than
+            // what the thread that gives it back does not keep.
+            let count = most.min(link.announce.len());
+            let mut told = Vec::with_capacity(count);
+            let mut offers = Vec::with_capacity(count.max(PASSING / size_of::<Announcement>()));
+            for (node, entry) in self.view.among(&link.announce).take(most) {
+                told.push(entry.number());
+                offers.push(announcement(node, entry));
+            }
             if offers.len() < most {
                 // That is all of them, less what the view has dropped meanwhile.
                 link.announce = Numbers::default();
+            } else {
+                told.into_iter().for_each(|number| link.announce.remove(number));
             }
-            offers.iter().for_each(|(number, _)| link.announce.remove(*number));
             room -= ANNOUNCEMENT * offers.len();
-            news.announcements = offers.into_iter().map(|(_, offer)| offer).collect();
+            news.announcements = offers.into_iter().collect();
         }
         while let Some((short, part)) = link.owed.pop_first() {
             if part == Part::All {
@@ -183,9 +191,9 @@ fn items_of(view: &View, short: &ShortId, part: Part) -> Vec<VerifiedItem> {
     items
 }
 
-fn announcement((node, entry): (ShortId, &Entry)) -> (u32, Announcement) {
+fn announcement(node: ShortId, entry: &Entry) -> Announcement {
     let (version, verdict, suspected) = (entry.version(), entry.verdict(), entry.is_suspected());
-    (entry.number(), Announcement { node, version, verdict, suspected })
+    Announcement { node, version, verdict, suspected }
 }
 
 /// These changes, each once, if they are few.
