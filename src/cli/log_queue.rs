@@ -379,7 +379,9 @@ mod tests {
         let text = reading.join().unwrap();
         let kept: Vec<usize> = text.lines().filter_map(|line| line.get(..7)?.parse().ok()).collect();
         assert!(kept.is_sorted() && kept.len() as u64 + queue.loss().dropped == pushed as u64, "{}", kept.len());
-        assert!(text.lines().all(|line| line.len() == 999), "each is whole");
+        // A writer that begins late makes room when some are lost already, and says so between the lines.
+        let is_whole = |line: &str| line.len() == 999 || line.ends_with(" log lines were dropped here");
+        assert!(text.lines().all(is_whole), "each is whole");
     }
 
     #[test]
