@@ -35,8 +35,6 @@ pub const PASSING: usize = 1088;
 /// Bytes of a frame's length.
 pub const HEADER: usize = 4;
 const MAGIC: [u8; 4] = *b"kith";
-/// What a splitter keeps for the next frame when one is done: small, since most connections are idle.
-const KEPT_CAPACITY: usize = 4096;
 
 /// Takes what the splitter finds.
 pub trait Frames {
@@ -105,9 +103,12 @@ impl FrameSplitter {
             }
             frames.frame(&self.held[HEADER..])?;
             self.held.clear();
-            self.held.shrink_to(KEPT_CAPACITY);
         }
         self.held.extend_from_slice(bytes);
+        if self.held.is_empty() {
+            // Most frames come whole, and most connections are idle: between frames none keeps any room.
+            self.held = Vec::new();
+        }
         Ok(())
     }
 

@@ -17,6 +17,8 @@ use super::job::Job;
 
 /// As many jobs are under way at most: far more than threads, so that none of them waits for work before all is done.
 pub(super) const MOST: usize = 1024;
+/// As much as the world's own thread has: a process thinks as deep on the one as on the other.
+const STACK: usize = 8 * 1024 * 1024;
 /// Of so many parts of the hosts each thread has, the world's own has one less: it has other things to do as well.
 const PARTS: usize = 4;
 
@@ -109,7 +111,7 @@ impl Helper {
         let work = move || {
             let _ = jobs.iter().map(think).try_for_each(|thought| say.send(thought));
         };
-        let thread = Builder::new().name(format!("sim-think{number}")).spawn(work).ok()?;
+        let thread = Builder::new().name(format!("sim-think{number}")).stack_size(STACK).spawn(work).ok()?;
         Some(Self { todo: Some(todo), rest, thread: Some(thread) })
     }
 }

@@ -209,10 +209,6 @@ impl Process {
         let Some(end) = self.ends.get_mut(&peer) else { return Vec::new() };
         let mut sieve = Sieve { limit: end.limit, side: end.side, said: Vec::new() };
         let split = end.splitter.split(bytes, &mut sieve);
-        if !end.splitter.is_partial() {
-            // Few parcels come in pieces: between them, a hundred thousand connections keep no room for these.
-            end.splitter = FrameSplitter::new();
-        }
         for said in sieve.said {
             if let Err(reason) = self.heard(now, peer, said) {
                 self.feed(now, peer, peer_state::Input::Ended(reason));
