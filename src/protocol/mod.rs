@@ -45,6 +45,7 @@ pub mod reason;
 pub mod record;
 pub mod refusal_log;
 pub mod report;
+pub mod requests;
 pub mod rng;
 pub mod tags;
 mod tally;

@@ -110,6 +110,10 @@ pub enum Reason {
     Misbehaved,
     /// A line of the log that found no room: whoever reads the log is too slow or gone, or its disk is full.
     LogFull,
+    /// The head has not answered a request, half a minute after it had to.
+    Unanswered,
+    /// Nobody has asked anything on an edge that was dialled for requests.
+    Idle,
 }
 
 impl Reason {
