@@ -86,12 +86,16 @@ pub mod peer;
 pub mod protocol;
 pub mod reactor;
 pub mod secure;
+pub mod services;
 pub mod simulator;
 
 pub use config::Config;
 pub use controller::node::Node;
+pub use controller::requester::{Completion, Pipeline, Requester};
 pub use controller::{AccessError, End, Reloaded, StartError};
 pub use protocol::node::{Notice as Event, Outcome};
+pub use protocol::requests::error::RequestError;
+pub use services::{Caller, Request, Response, ServiceError};
 
 /// The README's programs are tested too.
 #[cfg(doctest)]

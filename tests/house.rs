@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 /// Each room and its floor. A file may use rooms of lower floors and its own room.
 ///
 /// `admin` knows no node: it has a desk, at which the controller sits. So it lies below the controller.
-const FLOORS: [(&str, usize); 12] = [
+const FLOORS: [(&str, usize); 13] = [
     ("protocol", 1),
     ("config", 2),
     ("clock", 2),
     ("reactor", 2),
     ("secure", 2),
+    ("services", 2),
     ("peer", 3),
     ("admin", 3),
     ("controller", 4),

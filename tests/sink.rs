@@ -71,7 +71,7 @@ fn dialled(reactor: &ReactorHandle, max_queued: usize, budget: &Arc<Budget>) -> 
     let connection = reactor.dial(listener.local_addr().unwrap()).unwrap();
     let (remote, _) = listener.accept().unwrap();
     remote.set_read_timeout(Some(PATIENCE)).unwrap();
-    (Arc::new(Sink::new(connection, SinkLimits { max_queued }, Arc::clone(budget))), remote)
+    (Arc::new(Sink::new(connection, SinkLimits { max_queued, max_bodies: max_queued }, Arc::clone(budget))), remote)
 }
 
 /// The two ends of what a sink seals.

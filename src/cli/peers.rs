@@ -66,6 +66,7 @@ fn row(peer: &PeerRow, now_ms: u64) -> [Cell; 13] {
             Purpose::Overlay => "overlay".into(),
             Purpose::Ring => "ring".into(),
             Purpose::Probe => "probe".into(),
+            Purpose::Application => "application".into(),
         },
         (&peer.state).into(),
         short(peer.id.as_deref().unwrap_or("-")).into(),

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crossbeam_channel::TrySendError;
 
-use super::registry::{Registry, StatusCall};
+use super::lines::StatusCall;
+use super::registry::Registry;
 use crate::config::duration;
 use crate::protocol::bans::{Ban, Full, Target};
 use crate::protocol::node::NotBanned;

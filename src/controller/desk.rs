@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::access::{self, AccessError};
-use super::registry::{End, IdleCall, Registry, StatusCall};
+use super::lines::{End, IdleCall, StatusCall};
+use super::registry::Registry;
 use super::tagging;
 use super::{counting, explain, monitor_status};
 use crate::admin::api::{AdminError, Answer, Verb};

@@ -7,7 +7,8 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, select};
 
-use super::registry::{Call, Registry};
+use super::lines::Call;
+use super::registry::Registry;
 use crate::peer::main_loop::Checked;
 use crate::protocol::identity::PeerId;
 use crate::protocol::node::Input;

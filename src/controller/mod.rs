@@ -12,11 +12,14 @@
 //! for one pure call, never across a send, a join or I/O; what the call wants done is done after it.
 
 pub mod access;
+pub mod asking;
 mod awaiting;
+mod built_in;
 mod counting;
 pub mod desk;
 mod explain;
 mod known_json;
+mod lines;
 mod listen;
 mod log_watch;
 mod main_loop;
@@ -24,10 +27,13 @@ mod monitor_idle;
 mod monitor_status;
 mod network_discovery;
 pub mod node;
+mod node_requests;
 mod own_address;
 mod registry;
 mod reload;
+pub mod requester;
 mod resolver;
+mod settings;
 mod start_error;
 pub mod state_dir;
 mod tagging;
@@ -37,6 +43,6 @@ mod whole_file;
 
 pub use access::AccessError;
 pub use log_watch::LogLoss;
-pub use registry::End;
+pub use lines::End;
 pub use reload::Reloaded;
 pub use start_error::StartError;

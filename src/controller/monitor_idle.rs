@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::registry::{IdleCall, Registry};
+use super::lines::IdleCall;
+use super::registry::Registry;
 use crate::protocol::node::Input;
 
 /// Runs until it is told to stop. While there is nobody to dial it does not wake up.

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::log_watch::LogWatch;
-use super::registry::{Registry, StatusCall};
+use super::lines::StatusCall;
+use super::registry::Registry;
 use super::state_dir::StateDir;
 use super::whole_file::replace;
 use crate::protocol::escape::escaped_json;
@@ -215,7 +216,7 @@ impl MonitorStatus {
                 frames_in: totals.frames_in,
                 frames_out: totals.frames_out,
             },
-            requests: RequestCounts::default(),
+            requests: requests(&around.services.counts),
             dropped: node.dropped().clone(),
             refused: node.refused().clone(),
             threads: process_status("Threads:"),
@@ -238,6 +239,18 @@ impl MonitorStatus {
         }
         report.warnings.extend(log.trouble);
         report
+    }
+}
+
+/// What applications asked, and what became of it.
+fn requests(counts: &crate::services::Counts) -> RequestCounts {
+    RequestCounts {
+        issued: counts.issued.load(Ordering::Relaxed),
+        answered: counts.answered.load(Ordering::Relaxed),
+        served: counts.served.load(Ordering::Relaxed),
+        failed: counts.failed.load(Ordering::Relaxed),
+        unserved: counts.unserved.load(Ordering::Relaxed),
+        refused: counts.refused().filter(|(_, times)| *times > 0).collect(),
     }
 }
 

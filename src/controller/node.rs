@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,14 @@ use parking_lot::Mutex;
 
 use super::access::{self, AccessError};
 use super::desk::NodeDesk;
+use super::asking::Asker;
+use super::built_in;
 use super::monitor_status::{self, About, MonitorStatus};
-use super::own_address::advertised;
-use super::registry::{Call, End, IdleCall, Lines, Registry, StatusCall};
+use super::lines::{Call, End, IdleCall, Lines, StatusCall};
+use super::registry::Registry;
 use super::reload::{self, Reloaded};
 use super::start_error::StartError;
+use super::settings::{about, built_ins, settings, times, window};
 use super::state_dir::StateDir;
 use super::{counting, explain, listen, main_loop, monitor_idle, network_discovery, resolver, tagging, threads};
 use crate::admin::api::AdminError;
@@ -24,16 +27,14 @@ use crate::admin::socket::prepare_directory;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::peer::Budget;
-use crate::peer::main_loop::{Checked, Surroundings};
+use crate::peer::Surroundings;
+use crate::peer::main_loop::Checked;
 use crate::protocol::address::HostPort;
-use crate::protocol::bucket::Rate;
-use crate::protocol::chronicle;
 use crate::protocol::explanation::WhyReport;
 use crate::protocol::identity::{ControllerId, PeerId};
-use crate::protocol::node::{Input, Node as Thinking, Notice, Outcome, Settings};
-use crate::protocol::peer_state::PeerTimes;
+use crate::protocol::node::{Input, Node as Thinking, Notice, Outcome};
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{NetworkId, Signer};
+use crate::protocol::record::Signer;
 use crate::protocol::report::{
     BanReport, BansReport, IdentityReport, NetworkReport, PeersReport, Report, SCHEMA, UnbanReport,
 };
@@ -44,6 +45,7 @@ use crate::secure::credentials::Credentials;
 use crate::secure::door::Door;
 use crate::secure::network_key::{KeyRing, NetworkKey, read_key_file};
 use crate::secure::recent::Recent;
+use crate::services::Services;
 
 /// Events of all peers that wait for ctl-main; then peers wait, their sockets are not read, and remotes wait.
 const MAX_EVENTS: usize = 256;
@@ -64,6 +66,7 @@ const RESOLVER: Duration = Duration::from_millis(50);
 /// Dropping it takes leave of the network and joins its threads, as [`Node::shutdown`] does.
 pub struct Node {
     pub(super) registry: Arc<Registry>,
+    pub(super) asker: Asker,
     reactor: Option<Reactor>,
     admin: Option<AdminServer>,
     acceptor: PollWaker,
@@ -119,6 +122,7 @@ impl Node {
             log::warn!("{damage}");
             thinking.warn("known-addresses", Some(damage));
         }
+        let services = Arc::new(Services::new(8, 1 << 20));
         let keys = KeyRing::new(keys);
         thinking.handle(clock.now(), Input::Keys(keys.marks()), &mut Vec::new());
         let (lines, inlets, ended, events) = channels();
@@ -136,13 +140,18 @@ impl Node {
             claim: Arc::new(Mutex::new(thinking.claim(clock.now()))),
             budget: Arc::new(Budget::new(config.limits.queued_total())),
             max_queued: config.limits.queued(),
+            window: window(&config),
+            services: Arc::clone(&services),
+            idle_close: Duration::from_secs(60),
             times: times(&config),
             wakeups,
             answered: Arc::default(),
             events,
         };
+        let registry = Arc::new(Registry::new(thinking, around, lines));
         let mut node = Self {
-            registry: Arc::new(Registry::new(thinking, around, lines)),
+            asker: Asker::new(Arc::clone(&registry), id, config.node.label.clone()),
+            registry,
             reactor: Some(reactor),
             admin: None,
             acceptor: acceptor.waker(),
@@ -156,6 +165,9 @@ impl Node {
             is_over: false,
         };
         // From here on dropping the node ends whatever has been started.
+        let said = built_in::identity(id.hex(), node.about.label.clone());
+        built_in::register(built_ins(&config), &node.registry, &said)
+            .map_err(|error| std::io::Error::other(error.to_string()))?;
         let desk = NodeDesk::new(Arc::clone(&node.registry), node.about.label.clone());
         let path = config.node.socket_path();
         node.admin = Some(AdminServer::start(&path, config.limits.max_admin_clients, Box::new(desk))?);
@@ -348,10 +360,15 @@ impl Node {
         }
         self.acceptor.wake();
         let _ = self.registry.lines().idle.send(IdleCall::Stop);
+        let services = Arc::clone(&self.registry.around.services);
+        services.close();
+        let latest = Instant::now() + FAREWELL;
         let (told, delivered) = bounded(1);
         self.registry.handle(Input::Leave);
         self.registry.await_farewell(told);
-        let heard = delivered.recv_timeout(FAREWELL).is_ok();
+        let heard = delivered.recv_deadline(latest).is_ok();
+        // What is at work may still be answered while the edges stand.
+        services.end(latest);
         log::debug!("the farewell is {}", if heard { "delivered" } else { "not acknowledged in time" });
         self.registry.handle(Input::CloseAll(Reason::Leaving));
         let deadline = Instant::now() + GOODBYES;
@@ -373,6 +390,8 @@ impl Node {
         let _ = lines.status.send(StatusCall::Stop);
         let _ = lines.resolver.try_send(None);
         drop(self.admin.take());
+        // In haste, what is still at work is left to itself.
+        self.registry.around.services.end(Instant::now());
         for thread in self.threads.drain(..) {
             // Its panic has been told already.
             let _ = thread.join();
@@ -426,65 +445,4 @@ fn channels() -> (Lines, Inlets, Receiver<End>, Sender<(PeerId, Checked)>) {
         end: to_end,
     };
     (lines, Inlets { events, main, idle, discovery, status, resolver }, ended, to_events)
-}
-
-fn about(config: &Config, listen: Vec<SocketAddr>) -> Result<About, StartError> {
-    // There is at least one listening address: the configuration was checked.
-    let first = listen.first().copied().unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
-    Ok(About {
-        label: config.node.label.to_string(),
-        network: config.network.name.to_string(),
-        advertise: config.listen.advertise.or_else(|| advertised(first)).ok_or(StartError::NoAddress(first))?,
-        listen,
-        budget: config.limits.queued_total() as u64,
-        log: OnceLock::new(),
-    })
-}
-
-fn times(config: &Config) -> PeerTimes {
-    PeerTimes {
-        interval: config.heartbeat.interval,
-        timeout: config.heartbeat.timeout,
-        dial: config.discovery.dial_timeout,
-        handshake: config.limits.handshake_timeout,
-    }
-}
-
-/// What the configuration's bounds have kept far below the largest.
-fn narrow(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-fn settings(config: &Config, advertise: SocketAddr) -> Settings {
-    let (discovery, limits) = (&config.discovery, &config.limits);
-    Settings {
-        label: config.node.label.clone(),
-        network: NetworkId::of(config.network.name.as_str()),
-        advertise,
-        tags: config.node.tags.clone(),
-        connect: config.network.connect.clone(),
-        expect: config.network.expect.clone(),
-        allow: config.network.allow.clone(),
-        peer: times(config),
-        idle_period: config.monitor.idle_period,
-        out_degree: discovery.out_degree,
-        accept: discovery.accept,
-        accept_ring: discovery.accept_ring,
-        flush_first: discovery.flush_first,
-        flush_interval: discovery.flush_interval,
-        publish_stability: discovery.publish_stability,
-        publish_interval: discovery.publish_interval,
-        refute_window: discovery.refute_window,
-        max_outgoing: limits.max_outgoing,
-        max_incoming: limits.max_incoming,
-        admission: Rate { per_second: narrow(limits.connections_per_prefix), burst: narrow(limits.connections_burst) },
-        exempt_loopback: limits.exempt_loopback,
-        max_pending: limits.max_pending,
-        max_pending_per_prefix: limits.max_pending_per_prefix,
-        max_nodes: limits.max_nodes,
-        max_addresses: limits.max_addresses,
-        max_addresses_per_source: limits.max_addresses_per_source,
-        max_bans: limits.max_bans,
-        max_events: chronicle::MAX_EVENTS,
-    }
 }

@@ -4,24 +4,23 @@
 //! what the node may now state of its view, and does afterwards what the call wanted done.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use parking_lot::Mutex;
 
+use super::lines::{Answer, Call, CountAnswer, End, IdleCall, Lines, ReachAnswer, StatusCall, Way};
 use super::terse_log::TerseLog;
-use crate::peer::main_loop::{Gauge, MAX_COMMANDS, Surroundings, spawn};
+use crate::peer::main_loop::{MAX_COMMANDS, Order, spawn};
+use crate::peer::requests::{Line, Requests};
+use crate::peer::{Gauge, Surroundings};
 use crate::protocol::address::HostPort;
 use crate::protocol::census_report::CensusReport;
 use crate::protocol::heartbeat::Side;
-use crate::protocol::identity::PeerId;
-use crate::protocol::node::{Action, Input, Node, Notice, Outcome, Ticket};
+use crate::protocol::identity::{ControllerId, PeerId};
+use crate::protocol::node::{Action, Input, Link, Node, Notice, Outcome, Ticket};
 use crate::protocol::peer_state::Command;
 use crate::protocol::reason::Reason;
-use crate::protocol::report::Report;
 use crate::protocol::testimony::{Mode, Nonce};
 use crate::protocol::time::{Now, Time};
 use crate::reactor::{Counts, Stream};
@@ -31,88 +30,12 @@ const MAX_NOTICES: usize = 256;
 /// As many closed peers' traffic as the node remembers closed peers.
 const MAX_CLOSED: usize = 256;
 
-/// Called once it is known how a user's `connect` ended.
-pub type Answer = Box<dyn FnOnce(Outcome) + Send>;
-
-/// Called once a user's census is over, or was refused.
-pub type CountAnswer = Box<dyn FnOnce(Result<Box<CensusReport>, Reason>) + Send>;
-
-/// What ctl-main is told beside its peers' events.
-pub enum Call {
-    /// A peer's thread was started: it is ctl-main's to join.
-    Started(PeerId, JoinHandle<()>),
-    /// The resolver's answer.
-    Resolved(HostPort, Vec<SocketAddr>),
-    /// End when no peer is left.
-    Stop,
-}
-
-/// What ctl-idle is told.
-pub enum IdleCall {
-    /// Something may be dialled earlier than it thought.
-    Wake,
-    /// A user wants an edge.
-    Connect(HostPort, Answer),
-    /// End.
-    Stop,
-}
-
-/// What ctl-status is told.
-pub enum StatusCall {
-    /// Somebody wants a report.
-    Report(Box<dyn FnOnce(Report) + Send>),
-    /// Dump a report where reports go.
-    Dump,
-    /// There is something to keep over a restart.
-    Save,
-    /// The same, and somebody waits until it is written or could not be.
-    SaveNow(Box<dyn FnOnce() + Send>),
-    /// End, after a last save.
-    Stop,
-}
-
-/// Why a node ended, or is to end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
-    /// Somebody asked for it.
-    Wanted,
-    /// It cannot go on.
-    Fatal(Reason),
-    /// A loop has failed.
-    Panicked(&'static str),
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Wanted => f.write_str("as it was told"),
-            Self::Fatal(reason) => write!(f, "it cannot go on: {reason}"),
-            Self::Panicked(thread) => write!(f, "the thread {thread} has failed"),
-        }
-    }
-}
-
-/// The other ends of the loops' channels.
-pub struct Lines {
-    /// To ctl-main.
-    pub main: Sender<Call>,
-    /// To ctl-idle.
-    pub idle: Sender<IdleCall>,
-    /// To ctl-discovery.
-    pub discovery: Sender<bool>,
-    /// To ctl-status.
-    pub status: Sender<StatusCall>,
-    /// To the resolver; `None` ends it.
-    pub resolver: Sender<Option<HostPort>>,
-    /// To whoever waits for the node's end.
-    pub end: Sender<End>,
-}
-
 /// A peer as the controller holds it.
 struct Handle {
     /// `None` once the peer was let go: it then closes.
-    commands: Option<Sender<Box<Command>>>,
+    orders: Option<Arc<Sender<Order>>>,
     gauge: Arc<Gauge>,
+    requests: Arc<Requests>,
 }
 
 struct Inside {
@@ -122,6 +45,7 @@ struct Inside {
     beats_of_closed: u64,
     tickets: BTreeMap<Ticket, Answer>,
     censuses: BTreeMap<Ticket, CountAnswer>,
+    reaches: BTreeMap<Ticket, ReachAnswer>,
     next_ticket: Ticket,
     /// Until when the two ticking loops sleep; `None` is for ever.
     idle_sleeps: Option<Time>,
@@ -145,11 +69,12 @@ pub struct Registry {
 /// What is to be done once the lock is free.
 #[derive(Default)]
 struct Afterwards {
-    commands: Vec<(PeerId, Sender<Box<Command>>, Command)>,
+    commands: Vec<(PeerId, Arc<Sender<Order>>, Command)>,
     dials: Vec<(PeerId, Command)>,
     resolve: Vec<HostPort>,
     answers: Vec<(Answer, Outcome)>,
     counted: Vec<(CountAnswer, Result<Box<CensusReport>, Reason>)>,
+    reached: Vec<(ReachAnswer, Result<Way, Reason>)>,
     notices: Vec<Notice>,
     fatal: Option<Reason>,
     farewell: Option<Sender<()>>,
@@ -169,6 +94,7 @@ impl Registry {
             beats_of_closed: 0,
             tickets: BTreeMap::new(),
             censuses: BTreeMap::new(),
+            reaches: BTreeMap::new(),
             next_ticket: 1,
             idle_sleeps: Some(Time::ZERO),
             discovery_sleeps: Some(Time::ZERO),
@@ -233,6 +159,26 @@ impl Registry {
         self.handle(Input::Census(nonce, mode, ticket));
     }
 
+    /// Over which peer a node can be asked now, if there is one.
+    pub fn way_to(&self, id: &ControllerId) -> Option<Way> {
+        let inside = self.inside.lock();
+        let peer = inside.node.way_to(id, None)?;
+        let requests = &inside.peers.get(&peer)?.requests;
+        (!requests.is_over()).then(|| (peer, Arc::clone(requests)))
+    }
+
+    /// A program wants to ask a node something; of no use to it is this peer, which may be there still.
+    pub fn reach(&self, id: ControllerId, stale: Option<PeerId>, answer: ReachAnswer) {
+        let (ticket, idlest) = {
+            let mut inside = self.inside.lock();
+            let ticket = inside.next_ticket;
+            inside.next_ticket += 1;
+            inside.reaches.insert(ticket, answer);
+            (ticket, inside.idlest())
+        };
+        self.handle(Input::Reach { id, stale, idlest, ticket });
+    }
+
     /// Notices from now on.
     pub fn subscribe(&self) -> Receiver<Notice> {
         let (sender, receiver) = bounded(MAX_NOTICES);
@@ -275,15 +221,21 @@ impl Registry {
     pub fn start_peer(&self, peer: PeerId, side: Side, stream: Option<Stream>, first: Command) {
         // Unbounded in form; `send` holds it to `MAX_COMMANDS`. A bounded one would allocate all its slots for every peer.
         // This one has them by 31: of pointers, for with room for the longest command they would take 3.7 KiB of each peer.
-        let (commands, orders) = unbounded();
+        let (sender, orders) = unbounded();
+        let sender = Arc::new(sender);
         let gauge = Arc::new(Gauge::default());
-        let handle = Handle { commands: Some(commands.clone()), gauge: Arc::clone(&gauge) };
+        let requests = Arc::new(Requests::new(self.line(&sender)));
+        let handle = Handle {
+            orders: Some(Arc::clone(&sender)),
+            gauge: Arc::clone(&gauge),
+            requests: Arc::clone(&requests),
+        };
         self.inside.lock().peers.insert(peer, handle);
-        match spawn(peer, side, stream, orders, gauge, self.around.clone()) {
+        match spawn(peer, side, stream, orders, gauge, requests, self.around.clone()) {
             Ok(thread) => {
                 // ctl-main outlives every peer; the first command comes after the thread's handle is on its way.
                 let _ = self.lines.main.send(Call::Started(peer, thread));
-                let _ = commands.send(Box::new(first));
+                let _ = sender.send(Order::Command(Box::new(first)));
             }
             Err(error) => {
                 self.log_refusal(Reason::Internal, &format!("peer {peer}, for want of a thread ({error})"));
@@ -291,6 +243,18 @@ impl Registry {
                 self.think(|node, now, actions| node.not_started(now, peer, actions));
             }
         }
+    }
+
+    /// What a peer's requests need of the node. They must not keep the peer's thread alive once it was let go.
+    fn line(&self, sender: &Arc<Sender<Order>>) -> Line {
+        let sender = Arc::downgrade(sender);
+        let look = move || {
+            if let Some(sender) = sender.upgrade().filter(|sender| sender.len() < MAX_COMMANDS) {
+                let _ = sender.send(Order::Look);
+            }
+        };
+        let (clock, services, window) = (self.around.clock, Arc::clone(&self.around.services), self.around.window);
+        Line { clock, services, window, look: Box::new(look) }
     }
 
     /// The last event of a peer is there: its handle goes, its traffic is remembered.
@@ -351,6 +315,9 @@ impl Registry {
         for (answer, counted) in afterwards.counted {
             answer(counted);
         }
+        for (answer, reached) in afterwards.reached {
+            answer(reached);
+        }
         self.tell(&afterwards.notices);
         if let Some(told) = afterwards.farewell {
             let _ = told.try_send(());
@@ -374,15 +341,15 @@ impl Registry {
     }
 
     /// Down never waits: a peer that is too far behind is let go, and closes.
-    fn send(&self, peer: PeerId, line: &Sender<Box<Command>>, command: Command) {
+    fn send(&self, peer: PeerId, line: &Sender<Order>, command: Command) {
         if line.len() < MAX_COMMANDS {
             // A peer that has just ended takes no commands.
-            let _ = line.send(Box::new(command));
+            let _ = line.send(Order::Command(Box::new(command)));
             return;
         }
         let mut inside = self.inside.lock();
         if let Some(handle) = inside.peers.get_mut(&peer) {
-            handle.commands = None;
+            handle.orders = None;
             inside.node.count_dropped(Reason::Overloaded);
         }
     }
@@ -416,7 +383,7 @@ impl Inside {
                 Action::Dial(peer, greeting) => afterwards.dials.push((peer, Command::Connect(greeting))),
                 Action::Resolve(address) => afterwards.resolve.push(address),
                 Action::Command(peer, command) => {
-                    let line = self.peers.get(&peer).and_then(|handle| handle.commands.clone());
+                    let line = self.peers.get(&peer).and_then(|handle| handle.orders.clone());
                     afterwards.commands.extend(line.map(|line| (peer, line, command)));
                 }
                 Action::Notify(notice) => afterwards.notices.push(notice),
@@ -426,11 +393,27 @@ impl Inside {
                 Action::Counted(ticket, counted) => {
                     afterwards.counted.extend(self.censuses.remove(&ticket).map(|answer| (answer, counted)));
                 }
+                Action::Reached(ticket, reached) => {
+                    let way = reached.and_then(|peer| {
+                        let handle = self.peers.get(&peer).ok_or(Reason::Internal)?;
+                        Ok((peer, Arc::clone(&handle.requests)))
+                    });
+                    afterwards.reached.extend(self.reaches.remove(&ticket).map(|answer| (answer, way)));
+                }
                 Action::Fatal(reason) => afterwards.fatal = Some(reason),
             }
         }
         self.plan(now, &mut afterwards);
         afterwards
+    }
+
+    /// Of the peers that applications asked for, the one that has been of no use for longest.
+    fn idlest(&self) -> Option<PeerId> {
+        let is_idle = |peer: &PeerId, handle: &Handle| {
+            self.node.link(*peer).is_some_and(Link::is_for_applications) && handle.requests.open() == 0
+        };
+        let idle = self.peers.iter().filter(|(peer, handle)| is_idle(peer, handle));
+        idle.min_by_key(|(_, handle)| handle.requests.asked_at()).map(|(peer, _)| *peer)
     }
 
     fn plan(&mut self, now: Now, afterwards: &mut Afterwards) {

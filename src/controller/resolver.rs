@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Receiver;
 
-use super::registry::{Call, Registry};
+use super::lines::Call;
+use super::registry::Registry;
 use crate::protocol::address::{HostPort, dialable};
 
 /// Addresses taken of one answer: a name with a thousand is a mistake or an attack.

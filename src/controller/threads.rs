@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::Sender;
 
-use super::registry::End;
+use super::lines::End;
 
 /// A loop's stack: reports and the whole view's merge run here, JSON included.
 const STACK: usize = 512 * 1024;

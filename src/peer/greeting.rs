@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::main_loop::Surroundings;
+use super::surroundings::Surroundings;
 use crate::protocol::codec::Preamble;
 use crate::protocol::message::Purpose;
 use crate::protocol::reason::Reason;

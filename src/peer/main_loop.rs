@@ -7,32 +7,31 @@ use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Select, Sender};
 use parking_lot::Mutex;
 
 use super::greeting::{Greeted, Shaking};
+use super::gauge::Gauge;
 use super::receiver::{FromWire, Handover, Inward, line};
-use super::sink::{Budget, Class, Sink, SinkLimits};
-use crate::clock::Clock;
+use super::requests::Requests;
+use super::surroundings::Surroundings;
+use super::queues::Class;
+use super::sink::{Sink, SinkLimits};
 use crate::protocol::codec::{Message, decode_frame, encode_frame, messages};
-use crate::protocol::discovery::agreement::Claim;
 use crate::protocol::heartbeat::{Answers, Side};
 use crate::protocol::identity::PeerId;
 use crate::protocol::message::TailMessage;
 use crate::protocol::node::Event;
-use crate::protocol::peer_state::{Action, Command, Input, Peer, PeerEvent, PeerState, PeerTimes};
+use crate::protocol::peer_state::{Action, Command, Input, Peer, PeerEvent, PeerState};
 use crate::protocol::reason::Reason;
 use crate::protocol::record::{Item, Record};
 use crate::protocol::time::Time;
-use crate::reactor::{Connection, Counts, ReactorHandle, Stream, dial_reason};
-use crate::secure::credentials::Credentials;
-use crate::secure::door::Door;
-use crate::secure::network_key::KeyRing;
-use crate::secure::recent::Recent;
+use crate::reactor::{Connection, Stream, dial_reason};
 use crate::secure::session::Opening;
+use crate::services::Caller;
 
 /// A peer's stack: the deepest call verifies a record. 64 KiB were enough for all tests of optimised code; code that is not
 /// optimised, as in a program under development that has this library in it, overflowed 128. Only what is touched takes
@@ -48,67 +47,6 @@ pub const MAX_COMMANDS: usize = 1024;
 /// An event of a peer, signed parts checked.
 pub type Checked = Event;
 
-/// What all peers of a node share.
-#[derive(Clone)]
-pub struct Surroundings {
-    /// The node's clock.
-    pub clock: Clock,
-    /// Where connections are made.
-    pub reactor: ReactorHandle,
-    /// Where signatures are checked.
-    pub door: Arc<Door>,
-    /// What this node shows in a handshake.
-    pub credentials: Arc<Credentials>,
-    /// The network's keys.
-    pub keys: Arc<KeyRing>,
-    /// First messages of handshakes that were seen lately.
-    pub seen: Arc<Recent>,
-    /// What the node may state of its view now; changed by the controller in the same step as the view.
-    pub claim: Arc<Mutex<Claim>>,
-    /// Bound on the bytes queued for all peers.
-    pub budget: Arc<Budget>,
-    /// Bound on the bytes queued for one.
-    pub max_queued: usize,
-    /// The durations of a connection.
-    pub times: PeerTimes,
-    /// Counts how often threads wake up.
-    pub wakeups: Arc<AtomicU64>,
-    /// Counts the heartbeats answered.
-    pub answered: Arc<AtomicU64>,
-    /// To the controller; a peer waits if it is full.
-    pub events: Sender<(PeerId, Checked)>,
-}
-
-/// What the controller sees of a running peer without asking it.
-#[derive(Debug, Default)]
-pub struct Gauge {
-    sink: Mutex<Option<Arc<Sink>>>,
-    outstanding_since: AtomicU64,
-    beats: AtomicU64,
-}
-
-impl Gauge {
-    /// Bytes and frames so far.
-    pub fn traffic(&self) -> Counts {
-        self.sink.lock().as_ref().map(|sink| sink.connection().traffic().counts()).unwrap_or_default()
-    }
-
-    /// Bytes waiting to be written.
-    pub fn queued(&self) -> usize {
-        self.sink.lock().as_ref().map_or(0, |sink| sink.queued_bytes())
-    }
-
-    /// When the unanswered heartbeat was sent.
-    pub fn outstanding_since(&self) -> Option<Time> {
-        Some(self.outstanding_since.load(Ordering::Relaxed)).filter(|since| *since > 0).map(Time)
-    }
-
-    /// Heartbeats sent so far.
-    pub fn beats(&self) -> u64 {
-        self.beats.load(Ordering::Relaxed)
-    }
-}
-
 /// Starts a peer's thread; it does nothing before its first command.
 ///
 /// # Errors
@@ -117,8 +55,9 @@ pub fn spawn(
     id: PeerId,
     side: Side,
     stream: Option<Stream>,
-    commands: Receiver<Box<Command>>,
+    orders: Receiver<Order>,
     gauge: Arc<Gauge>,
+    requests: Arc<Requests>,
     around: Surroundings,
 ) -> io::Result<JoinHandle<()>> {
     let events = around.events.clone();
@@ -129,10 +68,14 @@ pub fn spawn(
         peer: Peer::new(side, around.times),
         side,
         stream,
-        commands,
+        orders,
         gauge,
+        requests,
         link: None,
         waiting: VecDeque::new(),
+        heard: Time::ZERO,
+        edge_since: Time::ZERO,
+        parting: None,
         around,
     });
     let run = move || contain(id, &events, || main_loop.run());
@@ -146,6 +89,14 @@ pub fn contain(id: PeerId, events: &Sender<(PeerId, Checked)>, run: impl FnOnce(
         // If the controller is gone, nobody is left to be told.
         let _ = events.send((id, PeerEvent::Closed { reason: Reason::Internal, by_remote: false }));
     }
+}
+
+/// What a peer is told by others than the network.
+pub enum Order {
+    /// By the controller.
+    Command(Box<Command>),
+    /// By whoever has asked something, or answered it: a deadline may have come nearer.
+    Look,
 }
 
 /// The connection's two halves, once there is one.
@@ -162,21 +113,27 @@ struct Link {
     bytes_out: u64,
 }
 
-struct MainLoop {
+pub(super) struct MainLoop {
     id: PeerId,
-    peer: Peer,
-    side: Side,
+    pub(super) peer: Peer,
+    pub(super) side: Side,
     stream: Option<Stream>,
-    commands: Receiver<Box<Command>>,
+    orders: Receiver<Order>,
     gauge: Arc<Gauge>,
+    pub(super) requests: Arc<Requests>,
     link: Option<Link>,
-    waiting: VecDeque<Checked>,
-    around: Surroundings,
+    pub(super) waiting: VecDeque<Checked>,
+    /// When requests were last known to have shown life.
+    pub(super) heard: Time,
+    pub(super) edge_since: Time,
+    /// It is to be closed when nothing is owed any more, or then at the latest.
+    pub(super) parting: Option<(Reason, Time)>,
+    pub(super) around: Surroundings,
 }
 
 /// What the `select!` found.
 enum Found {
-    Command(Option<Command>),
+    Order(Option<Order>),
     Message(Option<FromWire>),
     Sent(bool),
     Nothing,
@@ -188,9 +145,9 @@ impl MainLoop {
             let found = self.wait();
             self.around.wakeups.fetch_add(1, Ordering::Relaxed);
             match found {
-                Found::Command(Some(command)) => self.handle(Input::Command(command)),
+                Found::Order(Some(order)) => self.obey(order),
                 // The controller has let go of this peer: it is behind, or the node is gone.
-                Found::Command(None) => self.handle(Input::Command(Command::Close(Reason::Overloaded))),
+                Found::Order(None) => self.handle(Input::Command(Command::Close(Reason::Overloaded))),
                 Found::Message(message) => self.message(message),
                 Found::Sent(true) => drop(self.waiting.pop_front()),
                 Found::Nothing => {}
@@ -198,6 +155,7 @@ impl MainLoop {
             }
             self.drain();
             self.stalled();
+            self.look_after_requests();
             self.handle(Input::Tick);
             self.flush();
         }
@@ -227,18 +185,16 @@ impl MainLoop {
     #[inline(never)]
     fn wait(&self) -> Found {
         let mut select = Select::new();
-        let commands = select.recv(&self.commands);
+        let orders = select.recv(&self.orders);
         let sent = (!self.waiting.is_empty()).then(|| select.send(&self.around.events));
         let link = self.link.as_ref().filter(|_| self.waiting.len() < MAX_WAITING_EVENTS);
         let messages = link.map(|link| select.recv(&link.messages));
-        let found = match self.peer.deadline() {
+        let found = match self.requests.sleeps_until(self.deadline()) {
             Some(deadline) => select.select_timeout(self.around.clock.until(deadline)).ok(),
             None => Some(select.select()),
         };
         match (found, link) {
-            (Some(found), _) if found.index() == commands => {
-                Found::Command(found.recv(&self.commands).ok().map(|command| *command))
-            }
+            (Some(found), _) if found.index() == orders => Found::Order(found.recv(&self.orders).ok()),
             (Some(found), Some(link)) if Some(found.index()) == messages => {
                 Found::Message(found.recv(&link.messages).ok())
             }
@@ -255,8 +211,8 @@ impl MainLoop {
     fn drain(&mut self) {
         self.offer();
         for _ in 0..MAX_COMMANDS {
-            let Ok(command) = self.commands.try_recv() else { break };
-            self.handle(Input::Command(*command));
+            let Ok(order) = self.orders.try_recv() else { break };
+            self.obey(order);
         }
         while self.waiting.len() < MAX_WAITING_EVENTS && !self.is_over() {
             let Some(Ok(message)) = self.link.as_ref().map(|link| link.messages.try_recv()) else { break };
@@ -356,7 +312,7 @@ impl MainLoop {
         Ok(vec![Input::Secured(secured.remote, secured.key)])
     }
 
-    fn handle(&mut self, input: Input) {
+    pub(super) fn handle(&mut self, input: Input) {
         self.handle_at(self.around.clock.time(), input);
     }
 
@@ -382,6 +338,9 @@ impl MainLoop {
             _ => None,
         };
         self.gauge.outstanding_since.store(outstanding.map_or(0, |since| since.0), Ordering::Relaxed);
+        if let (false, PeerState::Closed(reason)) = (was_over, self.peer.state()) {
+            self.requests.end(*reason);
+        }
     }
 
     fn act(&mut self, action: Action) -> Result<(), Reason> {
@@ -409,6 +368,8 @@ impl MainLoop {
                 if let Some(link) = &self.link {
                     link.open.store(true, Ordering::Release);
                 }
+                self.edge_since = self.around.clock.time();
+                self.requests.open_up();
                 Ok(())
             }
             Action::Report(event) => self.report(event),
@@ -428,6 +389,9 @@ impl MainLoop {
         let door = &self.around.door;
         let checked =
             event.check(|said| door.record(said), |said| door.item(said), |nonce, said| door.testimony(nonce, said))?;
+        if let PeerEvent::Hello { record, .. } | PeerEvent::Welcome { record, .. } = &checked {
+            self.requests.meet(Caller { id: record.body.id, label: record.body.label.clone() });
+        }
         self.waiting.push_back(checked);
         Ok(())
     }
@@ -461,16 +425,18 @@ impl MainLoop {
 
     fn attach(&mut self, connection: Connection) {
         let (sender, messages) = line();
-        let limits = SinkLimits { max_queued: self.around.max_queued };
+        let limits = SinkLimits { max_queued: self.around.max_queued, max_bodies: self.around.window.bytes };
         let sink = Arc::new(Sink::new(connection.clone(), limits, Arc::clone(&self.around.budget)));
         let (open, handover) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Handover::default())));
         *self.gauge.sink.lock() = Some(Arc::clone(&sink));
+        self.requests.attach(&sink);
         let inward = Inward {
             side: self.side,
             clock: self.around.clock,
             claim: Arc::clone(&self.around.claim),
             answered: Arc::clone(&self.around.answered),
             sink: Arc::clone(&sink),
+            requests: Arc::clone(&self.requests),
             messages: sender,
             open: Arc::clone(&open),
             answers: Answers::default(),
@@ -480,7 +446,8 @@ impl MainLoop {
             preamble: None,
             raw: Vec::new(),
             batch: Vec::new(),
-            at: Time::ZERO,
+            at: None,
+            has_parted: false,
         };
         let shaking = Shaking::default();
         self.link = Some(Link { sink, messages, open, shaking, opening: None, taken: 0, handover, bytes_out: 0 });
@@ -489,8 +456,9 @@ impl MainLoop {
 }
 
 impl Drop for MainLoop {
-    /// However the loop ended, the socket does not outlive it.
+    /// However the loop ended, the socket does not outlive it, and nobody waits for answers over it.
     fn drop(&mut self) {
+        self.requests.end(Reason::Internal);
         if let Some(link) = &self.link
             && !self.is_over()
         {

@@ -12,9 +12,17 @@
 //! The main loop is a thread around the pure [`PeerState`](crate::protocol::peer_state::PeerState); the seeds' heartbeat
 //! loop and heartbeat timeout are deadlines of its `select!`.
 
+mod gauge;
 mod greeting;
 pub mod main_loop;
+mod parting;
+mod queues;
 mod receiver;
+pub mod requests;
 mod sink;
+mod surroundings;
 
-pub use sink::{Budget, Class, Sink, SinkLimits};
+pub use gauge::Gauge;
+pub use queues::{Body, Class};
+pub use sink::{Budget, Sink, SinkLimits};
+pub use surroundings::Surroundings;

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_channel::{Receiver as Inbox, Sender, bounded};
 use parking_lot::Mutex;
 
-use super::sink::{Class, Sink};
+use super::queues::Class;
+use super::requests::Requests;
+use super::sink::Sink;
 use crate::clock::Clock;
 use crate::protocol::codec::{
     Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, PASSING, PREAMBLE, Preamble, decode_frame, encode_frame, messages,
@@ -79,6 +81,7 @@ pub(super) struct Inward {
     pub(super) claim: Arc<Mutex<Claim>>,
     pub(super) answered: Arc<AtomicU64>,
     pub(super) sink: Arc<Sink>,
+    pub(super) requests: Arc<Requests>,
     pub(super) messages: Sender<FromWire>,
     /// Set by the main loop once the remote is identified.
     pub(super) open: Arc<AtomicBool>,
@@ -89,7 +92,10 @@ pub(super) struct Inward {
     pub(super) preamble: Option<Preamble>,
     pub(super) raw: Vec<Vec<u8>>,
     pub(super) batch: Vec<Input>,
-    pub(super) at: Time,
+    /// When this read was, once somebody wants to know.
+    pub(super) at: Option<Time>,
+    /// The remote has taken its leave: nothing is asked or answered after that.
+    pub(super) has_parted: bool,
 }
 
 impl Frames for Inward {
@@ -133,6 +139,7 @@ impl Receiver for Inward {
         }
         let raw = usize::from(self.preamble.is_some()) + usize::from(!self.raw.is_empty());
         if self.batch.is_empty() && raw == 0 {
+            self.at = None;
             return Flow::Continue;
         }
         // Only this thread sends, so what has room now still has it in the next lines.
@@ -145,11 +152,9 @@ impl Receiver for Inward {
         if !self.raw.is_empty() {
             let _ = self.messages.try_send(FromWire::Raw(std::mem::take(&mut self.raw)));
         }
-        if self.batch.is_empty() {
-            return Flow::Continue;
-        }
+        let Some(at) = self.at.take().filter(|_| !self.batch.is_empty()) else { return Flow::Continue };
         // Fails if nobody reads any more: the main loop has ended and closes the connection.
-        let _ = self.messages.try_send(FromWire::Messages(self.at, std::mem::take(&mut self.batch)));
+        let _ = self.messages.try_send(FromWire::Messages(at, std::mem::take(&mut self.batch)));
         Flow::Continue
     }
 
@@ -184,24 +189,40 @@ impl Inward {
     }
 
     fn message(&mut self, message: &[u8]) -> Result<(), Reason> {
+        let at = *self.at.get_or_insert_with(|| self.clock.time());
+        let input = match self.side {
+            Side::Head => {
+                let message: TailMessage = decode_frame(message)?;
+                if matches!(message, TailMessage::Request(_) | TailMessage::Piece(_)) {
+                    return if self.may_be_asked()? { self.requests.asked(message, at) } else { Ok(()) };
+                }
+                self.has_parted |= matches!(message, TailMessage::Goodbye(_));
+                let dated = self.answer_heartbeat(&message)?;
+                Input::Request { message, dated }
+            }
+            Side::Tail => {
+                let message: HeadMessage = decode_frame(message)?;
+                if matches!(message, HeadMessage::Response(_) | HeadMessage::Piece(_)) {
+                    return if self.may_be_asked()? { self.requests.heard(message, at) } else { Ok(()) };
+                }
+                self.has_parted |= matches!(message, HeadMessage::Goodbye(_));
+                Input::Answer(message)
+            }
+        };
         if self.batch.is_empty() {
-            self.at = self.clock.time();
             // Most reads bring one message.
             self.batch.reserve_exact(1);
         } else if self.batch.len() == 1 {
             // This thread takes it and the peer's gives it back: see there.
             self.batch.reserve_exact(PASSING / size_of::<Input>());
         }
-        let input = match self.side {
-            Side::Head => {
-                let message: TailMessage = decode_frame(message)?;
-                let dated = self.answer_heartbeat(&message)?;
-                Input::Request { message, dated }
-            }
-            Side::Tail => Input::Answer(decode_frame(message)?),
-        };
         self.batch.push(input);
         Ok(())
+    }
+
+    /// True if requests and their answers are in order now, false if they come too late to matter.
+    fn may_be_asked(&self) -> Result<bool, Reason> {
+        if self.is_open() { Ok(!self.has_parted) } else { Err(Reason::Unexpected) }
     }
 
     /// Of a heartbeat, the moment before which its statement was not made.
@@ -225,8 +246,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::peer::requests::Line;
     use crate::peer::sink::{Budget, SinkLimits};
     use crate::protocol::hash::Hash;
+    use crate::protocol::requests::Window;
+    use crate::services::Services;
     use crate::reactor::{Reactor, ReactorSettings, Stream};
 
     #[test]
@@ -237,15 +261,19 @@ mod tests {
         let _remote = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = Stream::try_from(listener.accept().unwrap().0).unwrap();
         let connection = reactor.handle().adopt(stream).unwrap();
-        let limits = SinkLimits { max_queued: 1024 };
+        let limits = SinkLimits { max_queued: 1024, max_bodies: 1024 };
         let claim = Claim { digest: Hash([0; 32]), ages: Vec::new(), at: Time::ZERO, expires: Time::ZERO };
         let (messages, inbox) = line();
+        let window = Window { requests: 1, bytes: 1024, payload: 1024 };
+        let (clock, services) = (Clock::start(), Arc::new(Services::new(1, 1024)));
+        let requests = Arc::new(Requests::new(Line { clock, services, window, look: Box::new(|| ()) }));
         let mut inward = Inward {
             side: Side::Head,
-            clock: Clock::start(),
+            clock,
             claim: Arc::new(Mutex::new(claim)),
             answered: Arc::default(),
             sink: Arc::new(Sink::new(connection, limits, Arc::new(Budget::new(1024)))),
+            requests,
             messages,
             open: Arc::default(),
             answers: Answers::default(),
@@ -255,7 +283,8 @@ mod tests {
             preamble: None,
             raw: Vec::new(),
             batch: Vec::new(),
-            at: Time::ZERO,
+            at: None,
+            has_parted: false,
         };
         let watch = encode_frame(&TailMessage::Watch);
         let mut read = || {

@@ -13,15 +13,14 @@
 //! while another does, returns at once; the other sends its frames along, so a hundred callers share a few writes
 //! and the reactor never waits for a peer's thread.
 
-use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use parking_lot::Mutex;
 
+use super::queues::{Body, Class, FRAME_COST, Popped, Queues};
 use crate::protocol::codec::{MAX_FRAME, PASSING};
-use crate::protocol::message::{HeadMessage, TailMessage};
 use crate::protocol::reason::Reason;
 use crate::reactor::Connection;
 use crate::secure::session::Sealing;
@@ -36,44 +35,8 @@ const CONTROL_RESERVE: usize = 64 * 1024;
 const MAX_NEWS: usize = 256 * 1024;
 /// Above this a remote's requests are not read until it has taken what it asked for: half of it fits into one write.
 const HIGH_WATER: usize = 2 * BATCH;
-/// What a queued frame costs beside its bytes (its place in the queue, the allocator's share): a bound on the bytes
-/// alone would let tiny frames take six times the memory.
-const FRAME_COST: usize = 48;
 /// What an idle sink keeps of its batch's buffer: room for a heartbeat and a little news.
 const KEPT_CAPACITY: usize = 512;
-
-/// Which frames go first; in this order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Class {
-    /// Small and urgent: heartbeats, goodbyes.
-    Control,
-    /// What discovery says; bounded by itself, below what an application may have waiting.
-    News,
-    /// What may be large and can wait: what applications send, answers to a census.
-    Bulk,
-}
-
-impl Class {
-    /// Of what a tail says. A farewell goes behind the news that the node leaves, which it must not overtake: whoever reads
-    /// it reads no further, and would miss a node that has taken its leave.
-    pub fn of_request(message: &TailMessage) -> Self {
-        match message {
-            TailMessage::Push(_) | TailMessage::Sync { .. } | TailMessage::Goodbye(Reason::Leaving) => Self::News,
-            _ => Self::Control,
-        }
-    }
-
-    /// Of what a head says; the same holds for its farewell. A proof of a large network is more than discovery may have
-    /// waiting, and can wait.
-    pub fn of_answer(message: &HeadMessage) -> Self {
-        match message {
-            HeadMessage::Goodbye(Reason::Leaving) => Self::News,
-            HeadMessage::Welcome { .. } | HeadMessage::Goodbye(_) => Self::Control,
-            HeadMessage::Census { .. } => Self::Bulk,
-            _ => Self::News,
-        }
-    }
-}
 
 /// One sink's bounds.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +44,8 @@ pub struct SinkLimits {
     /// The most bytes queued. Larger forgives a slower reader and costs memory; smaller closes it sooner. The kernel holds
     /// another 64 KiB.
     pub max_queued: usize,
+    /// The most bytes of what applications send. As many as they may have open: what found a place there finds one here.
+    pub max_bodies: usize,
 }
 
 /// The bytes queued in all sinks together, so that many slow readers cost no more than one bound.
@@ -122,6 +87,8 @@ pub struct Sink {
     outlet: Mutex<Outlet>,
     /// What is queued or in the batch; changed together with the budget.
     queued: AtomicUsize,
+    /// Of that, what is bulk and not yet in the batch.
+    bulk: AtomicUsize,
     /// Nothing more is to be said; and our direction has been ended.
     is_ending: AtomicBool,
     is_finished: AtomicBool,
@@ -137,6 +104,7 @@ impl Sink {
             queues: Mutex::default(),
             outlet: Mutex::default(),
             queued: AtomicUsize::new(0),
+            bulk: AtomicUsize::new(0),
             is_ending: AtomicBool::new(false),
             is_finished: AtomicBool::new(false),
         }
@@ -161,18 +129,52 @@ impl Sink {
             Class::Control => self.limits.max_queued.saturating_add(CONTROL_RESERVE),
             Class::News | Class::Bulk => self.limits.max_queued,
         };
+        // What applications send has a bound of its own, and takes no room from what keeps the network together.
+        let waiting = if class == Class::Bulk { queues.cost(class) } else { self.urgent() };
         // Only this place and the sealing add, under a lock; a flush that subtracts meanwhile makes the sum smaller.
         let crowded = class == Class::News && queues.cost(class) + cost > MAX_NEWS;
-        if crowded || self.queued_bytes().saturating_add(cost) > bound {
+        if crowded || waiting.saturating_add(cost) > bound {
             return Err(Reason::SlowReader);
         }
         let reserved = class == Class::Control && queues.cost(class) + cost <= CONTROL_RESERVE;
         if !self.budget.take(cost, reserved) {
             return Err(Reason::Overloaded);
         }
-        self.queued.fetch_add(cost, Ordering::SeqCst);
+        self.add(cost, class == Class::Bulk);
         queues.push(class, frame);
         Ok(())
+    }
+
+    /// Accepts what an application sends: its first message (its length included), and what does not fit into that. If the
+    /// connection ends before the first message has left, [`unsent`](Self::unsent) names it.
+    ///
+    /// # Errors
+    /// As [`queue`](Self::queue); the bound is that of applications.
+    pub fn queue_load(&self, id: u64, first: Vec<u8>, body: Option<Body>) -> Result<(), Reason> {
+        if first.len() > MAX_FRAME {
+            return Err(Reason::Internal);
+        }
+        let cost = first.len() + FRAME_COST + body.as_ref().map_or(0, Body::cost);
+        let mut queues = self.queues.lock();
+        if let Some(reason) = queues.broken {
+            return Err(reason);
+        }
+        let waiting = queues.cost(Class::Bulk);
+        // One of any size may wait: else a bound that is smaller than a payload would let none through.
+        if waiting > 0 && waiting.saturating_add(cost) > self.limits.max_bodies {
+            return Err(Reason::SlowReader);
+        }
+        if !self.budget.take(cost, false) {
+            return Err(Reason::Overloaded);
+        }
+        self.add(cost, true);
+        queues.push_load(id, first, body);
+        Ok(())
+    }
+
+    /// Which loads have not left this node, now that the connection is over.
+    pub fn unsent(&self) -> Vec<u64> {
+        self.queues.lock().unsent()
     }
 
     /// Accepts a handshake message (its length included): it leaves as it is, before everything else.
@@ -244,7 +246,7 @@ impl Sink {
     /// True while so much waits that the remote should take it before it asks for more. Who stops reading for this is
     /// resumed ([`Connection::resume`]) when it is over.
     pub fn is_high(&self) -> bool {
-        self.queued_bytes() > HIGH_WATER
+        self.urgent() > HIGH_WATER || self.bulk.load(Ordering::SeqCst) > self.limits.max_bodies / 2
     }
 
     /// True when the kernel has taken everything.
@@ -285,7 +287,7 @@ impl Sink {
         outlet.batch.clear();
         outlet.written = 0;
         let mut queues = self.queues.lock();
-        let (mut frames, mut taken) = (0, 0);
+        let (mut frames, mut taken, mut bulk) = (0, 0, 0);
         for message in std::mem::take(&mut queues.handshake) {
             grow(&mut outlet.batch, message.len());
             outlet.batch.extend_from_slice(&message);
@@ -297,10 +299,12 @@ impl Sink {
         if let Some(sealing) = &mut outlet.sealing {
             let mut record = Vec::new();
             while outlet.batch.len() < BATCH {
-                while let Some(message) = queues.pop(MAX_FRAME.saturating_sub(record.len())) {
+                while let Some(popped) = queues.pop(MAX_FRAME.saturating_sub(record.len())) {
+                    let Popped { message, cost, is_bulk } = popped;
                     grow(&mut record, message.len());
                     record.extend_from_slice(&message);
-                    taken += message.len() + FRAME_COST;
+                    taken += cost;
+                    bulk += if is_bulk { cost } else { 0 };
                 }
                 if record.is_empty() {
                     break;
@@ -320,15 +324,30 @@ impl Sink {
         self.budget.take(outlet.batch.len(), true);
         self.queued.fetch_add(outlet.batch.len(), Ordering::SeqCst);
         self.release(taken);
+        self.bulk.fetch_sub(bulk, Ordering::SeqCst);
         self.connection.count_frames_out(frames);
     }
 
     fn give_up(&self, outlet: &mut Outlet, reason: Reason) -> Reason {
         let mut queues = self.queues.lock();
-        *queues = Queues { broken: Some(reason), ..Queues::default() };
+        queues.give_up(reason);
         *outlet = Outlet::default();
+        self.bulk.store(0, Ordering::SeqCst);
         self.release(self.queued_bytes());
         reason
+    }
+
+    /// What waits beside the bulk.
+    fn urgent(&self) -> usize {
+        self.queued_bytes().saturating_sub(self.bulk.load(Ordering::SeqCst))
+    }
+
+    /// The caller holds the lock and the budget.
+    fn add(&self, cost: usize, is_bulk: bool) {
+        self.queued.fetch_add(cost, Ordering::SeqCst);
+        if is_bulk {
+            self.bulk.fetch_add(cost, Ordering::SeqCst);
+        }
     }
 
     fn release(&self, bytes: usize) {
@@ -353,53 +372,6 @@ fn grow(buffer: &mut Vec<u8>, more: usize) {
     }
 }
 
-#[derive(Debug, Default)]
-struct Queues {
-    /// By class, the most urgent first.
-    lanes: [Lane; 3],
-    handshake: Vec<Vec<u8>>,
-    /// On its way to the outlet.
-    sealing: Option<Sealing>,
-    is_secured: bool,
-    broken: Option<Reason>,
-}
-
-/// What waits of one class, and what that costs in all.
-#[derive(Debug, Default)]
-struct Lane {
-    frames: VecDeque<Vec<u8>>,
-    cost: usize,
-}
-
-impl Queues {
-    /// True if nothing here may leave before the handshake is over.
-    fn must_wait(&self) -> bool {
-        !self.is_secured && self.handshake.is_empty()
-    }
-
-    /// What waits of this class.
-    fn cost(&self, class: Class) -> usize {
-        self.lanes[class as usize].cost
-    }
-
-    fn push(&mut self, class: Class, frame: Vec<u8>) {
-        let lane = &mut self.lanes[class as usize];
-        lane.cost += frame.len() + FRAME_COST;
-        lane.frames.push_back(frame);
-    }
-
-    /// The next message, unless there is no room for it in its record. None is larger than a whole record.
-    fn pop(&mut self, room: usize) -> Option<Vec<u8>> {
-        let lane = self.lanes.iter_mut().find(|lane| !lane.frames.is_empty())?;
-        if lane.frames.front()?.len() > room {
-            return None;
-        }
-        let frame = lane.frames.pop_front()?;
-        lane.cost -= frame.len() + FRAME_COST;
-        Some(frame)
-    }
-}
-
 /// What is on its way.
 #[derive(Debug, Default)]
 struct Outlet {
@@ -418,20 +390,6 @@ impl Outlet {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_batch_takes_control_first_then_what_fits() {
-        let mut queues = Queues::default();
-        for (class, length) in [(Class::Bulk, MAX_FRAME), (Class::News, 10), (Class::Control, 7)] {
-            queues.push(class, vec![0; length]);
-        }
-        let mut pop = |room| queues.pop(room).map(|frame| frame.len());
-        assert_eq!(pop(5), None, "bulk does not slip past control that does not fit");
-        assert_eq!([pop(MAX_FRAME), pop(10)], [Some(7), Some(10)]);
-        assert_eq!(pop(MAX_FRAME - 1), None);
-        assert_eq!([pop(MAX_FRAME), pop(MAX_FRAME)], [Some(MAX_FRAME), None], "the largest has a record of its own");
-        assert!(queues.lanes.iter().all(|lane| lane.cost == 0));
-    }
 
     #[test]
     fn the_budget_counts_what_is_reserved_but_does_not_refuse_it() {

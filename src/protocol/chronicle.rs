@@ -278,6 +278,7 @@ impl fmt::Display for Cause {
             Self::Purpose(Purpose::Overlay) => "overlay",
             Self::Purpose(Purpose::Ring) => "ring",
             Self::Purpose(Purpose::Probe) => "probe",
+            Self::Purpose(Purpose::Application) => "application",
             Self::Reason(reason) => return reason.fmt(f),
             Self::FirstRecord => "first-record",
             Self::Silence => "silence",

@@ -15,6 +15,10 @@
 //!                  ◀────────────────────── News{items, announcements, want}   ... and answered when the head has news
 //!  Census{nonce, mode, remaining} ───────▶               count the network behind you
 //!                  ◀────────────────────── Census{nonce, returns}   once, or in several parts
+//!  Request{id, service, payload} ────────▶               what applications ask: see `requests`
+//!  Piece{id, payload} ───────────────────▶               the rest of a payload that one message does not hold
+//!                  ◀────────────────────── Response{id, outcome, payload}
+//!                  ◀────────────────────── Piece{id, payload}
 //!  Goodbye{reason} ◀─────────────────────▶ Goodbye{reason}
 //! ```
 //!
@@ -31,6 +35,7 @@ use super::identity::ShortId;
 use super::list::List;
 use super::reason::Reason;
 use super::record::{Item, Record};
+use super::requests::message::{Piece, Request, Response};
 use super::testimony::{Mode, Nonce, Returns};
 
 /// The version of the protocol this code speaks; both ends take the highest they share.
@@ -58,6 +63,16 @@ pub enum Purpose {
     Ring,
     /// A look whether somebody lives there; becomes no edge.
     Probe,
+    /// An edge for what applications ask, dialled when it is wanted and closed when it is not. Discovery does not use it: it
+    /// is in no record, and counts for no degree.
+    Application,
+}
+
+impl Purpose {
+    /// True for an edge of the graph that discovery makes and uses.
+    pub fn is_of_discovery(self) -> bool {
+        matches!(self, Self::Overlay | Self::Ring)
+    }
 }
 
 /// "I hold this digest now, and everybody within k hops of me held it at most `ages[k - 1]` ago."
@@ -210,6 +225,10 @@ pub enum TailMessage {
         /// How long the tail waits for the last answer, in milliseconds.
         remaining_ms: u32,
     },
+    /// An application asks; its payload's beginning, or all of it.
+    Request(Request),
+    /// The payload goes on.
+    Piece(Piece),
 }
 
 /// What a head may send: nothing that nobody asked for.
@@ -258,4 +277,8 @@ pub enum HeadMessage {
         /// Who is counted.
         returns: Returns,
     },
+    /// Answers `Request`; its payload's beginning, or all of it.
+    Response(Response),
+    /// The payload goes on.
+    Piece(Piece),
 }

@@ -47,6 +47,8 @@ pub enum PeerEvent<R, I, T = Testimony> {
     },
     /// The tail wants the edge for something else.
     Repurpose(Purpose),
+    /// The connection was to be closed as one too many, but is in use: it is for applications from now on.
+    Kept,
     /// A heartbeat, or its answer: what the remote says of the view it holds, and a moment before which that was not made,
     /// if there is one.
     Statement(Statement, Option<Time>),
@@ -140,6 +142,7 @@ impl<R, I, T> PeerEvent<R, I, T> {
             Self::Connected => PeerEvent::Connected,
             Self::Secured(key) => PeerEvent::Secured(key),
             Self::Repurpose(purpose) => PeerEvent::Repurpose(purpose),
+            Self::Kept => PeerEvent::Kept,
             Self::Statement(statement, dated) => PeerEvent::Statement(statement, dated),
             Self::RoundTrip(span) => PeerEvent::RoundTrip(span),
             Self::Watch => PeerEvent::Watch,

@@ -13,8 +13,6 @@
 //! Input goes in (a command of the controller, a message of the remote, the end of the stream, a deadline), actions come
 //! out. The head does not decide who may stay: it hands the `Hello` up and answers as the controller commands.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::heartbeat::{Due, Heartbeat, LATE, RELAXED, Side};
@@ -23,10 +21,12 @@ use super::key_mark::KeyMark;
 use super::message::{HeadMessage, Purpose, TailMessage};
 use super::open_requests::OpenRequests;
 use super::reason::Reason;
-use super::record::{Item, Record};
 use super::time::Time;
 
+mod exchange;
+
 pub use super::peer_event::{NewsKind, PeerEvent, Tidings};
+pub use exchange::{Action, Command, Greeting, Input};
 
 /// The state of one connection.
 #[derive(Clone, Debug)]
@@ -62,98 +62,6 @@ pub enum PeerState {
     Closed(Reason),
 }
 
-/// What a tail is to say first, and to whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Greeting {
-    /// Where to dial.
-    pub address: SocketAddr,
-    /// This node's record at that moment.
-    pub record: Arc<Record>,
-    /// This node's wall clock, in Unix milliseconds.
-    pub clock_ms: u64,
-    /// What the edge is for.
-    pub purpose: Purpose,
-    /// Whether the key to dial with is the first one in any case, and not the one this address answered to lately.
-    pub first_key: bool,
-}
-
-/// What the controller tells a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Dial and introduce the node (tail).
-    Connect(Box<Greeting>),
-    /// Wait for an introduction (head).
-    Accept,
-    /// Send this request (tail).
-    Issue(TailMessage),
-    /// Send this answer (head). A `Welcome` makes the edge, `Busy` and `Goodbye` end it.
-    Answer(HeadMessage),
-    /// Send a heartbeat outside the schedule.
-    Beat,
-    /// The node lives though this connection is silent.
-    Spare,
-    /// Say goodbye and close.
-    Close(Reason),
-}
-
-/// What happens to a peer.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// From the controller.
-    Command(Command),
-    /// The dial succeeded.
-    Connected,
-    /// The handshake is over: this node is at the other end, and both hold this network key.
-    Secured(ControllerId, KeyMark),
-    /// A request arrived (the remote is the tail). A heartbeat among them has been answered where frames are taken off.
-    Request {
-        /// The request.
-        message: TailMessage,
-        /// Of a heartbeat: a moment before which its statement was not made.
-        dated: Option<Time>,
-    },
-    /// An answer arrived (the remote is the head).
-    Answer(HeadMessage),
-    /// The stream is over, or what came was refused for this reason.
-    Ended(Reason),
-    /// So much waits to be taken by the remote that nothing is read from it meanwhile; true if it took something since the
-    /// last deadline.
-    Stalled(bool),
-    /// Perhaps a deadline has come.
-    Tick,
-}
-
-/// What a peer does.
-#[derive(Clone, Debug)]
-pub enum Action {
-    /// Open a connection.
-    Dial(SocketAddr),
-    /// Begin the handshake, to be followed by [`Input::Secured`] or [`Input::Ended`].
-    Secure {
-        /// What the edge is for.
-        purpose: Purpose,
-        /// As in [`Greeting`].
-        first_key: bool,
-    },
-    /// Send a request.
-    Issue(TailMessage),
-    /// Send an answer.
-    Answer(HeadMessage),
-    /// Send a heartbeat with the node's present statement.
-    Beat {
-        /// Its number.
-        seq: u32,
-        /// The last answer that arrived.
-        echo: Option<u32>,
-    },
-    /// The remote is identified: larger frames are welcome.
-    Open,
-    /// Tell the controller.
-    Report(PeerEvent<Arc<Record>, Item>),
-    /// Send what is queued, then end the connection.
-    Shut,
-}
-
 /// The durations of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerTimes {
@@ -172,7 +80,7 @@ impl PeerTimes {
     pub fn between(&self, purpose: Purpose) -> Duration {
         match purpose {
             Purpose::Ring => self.interval,
-            Purpose::Overlay | Purpose::Probe => self.interval * RELAXED,
+            Purpose::Overlay | Purpose::Probe | Purpose::Application => self.interval * RELAXED,
         }
     }
 }
@@ -199,6 +107,11 @@ impl Peer {
         &self.state
     }
 
+    /// What the connection is for, as far as this end knows.
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
     /// When it wants an [`Input::Tick`].
     pub fn deadline(&self) -> Option<Time> {
         match &self.state {
@@ -221,6 +134,7 @@ impl Peer {
             Input::Answer(message) if self.side == Side::Tail => self.answer(now, message, actions),
             Input::Request { .. } | Input::Answer(_) => self.close(Reason::WrongDirection, actions),
             Input::Ended(reason) => self.ended(reason, actions),
+            Input::Heard(at) => self.heard(at, actions),
             Input::Stalled(moves) => self.stalled(now, moves, actions),
             Input::Tick => self.tick(now, actions),
         }
@@ -326,7 +240,10 @@ impl Peer {
                         PeerEvent::Repurpose(purpose)
                     }
                     TailMessage::Goodbye(reason) => return self.shut(reason.heard(), true, actions),
-                    TailMessage::Hello { .. } => return self.close(Reason::Unexpected, actions),
+                    // Requests are dealt with where frames are taken off, once the edge stands.
+                    TailMessage::Hello { .. } | TailMessage::Request(_) | TailMessage::Piece(_) => {
+                        return self.close(Reason::Unexpected, actions);
+                    }
                 };
                 actions.push(Action::Report(event));
             }
@@ -379,7 +296,10 @@ impl Peer {
                     }
                     HeadMessage::Census { nonce, returns } => PeerEvent::Counted(nonce, returns),
                     HeadMessage::Goodbye(reason) => return self.shut(reason.heard(), true, actions),
-                    HeadMessage::Welcome { .. } | HeadMessage::Busy { .. } => {
+                    HeadMessage::Welcome { .. }
+                    | HeadMessage::Busy { .. }
+                    | HeadMessage::Response(_)
+                    | HeadMessage::Piece(_) => {
                         return self.close(Reason::Unexpected, actions);
                     }
                 };
@@ -427,6 +347,14 @@ impl Peer {
                 self.act_on(due, actions);
             }
             _ => {}
+        }
+    }
+
+    fn heard(&mut self, at: Time, actions: &mut Actions) {
+        if let PeerState::Established { heartbeat, .. } = &mut self.state
+            && heartbeat.life(at)
+        {
+            actions.push(Action::Report(PeerEvent::Alive));
         }
     }
 

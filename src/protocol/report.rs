@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::census_report::CensusReport;
 use super::message::Purpose;
 use super::reason::Reason;
+use super::requests::message::Refusal;
 
 /// The version of these shapes.
 pub const SCHEMA: u32 = 1;
@@ -160,6 +161,10 @@ pub struct RequestCounts {
     pub served: u64,
     /// Of those it asked, failed.
     pub failed: u64,
+    /// Begun by this node, and failed.
+    pub unserved: u64,
+    /// Not even begun, by cause.
+    pub refused: BTreeMap<Refusal, u64>,
 }
 
 /// Memory of the whole process.

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::world::{Host, World};
 use crate::protocol::identity::{ControllerId, ShortId};
-use crate::protocol::message::Purpose;
 use crate::protocol::node::{Node, Phase};
 use crate::protocol::report::Direction;
 use crate::protocol::view::Standing;
@@ -171,7 +170,7 @@ fn published(node: &Node) -> BTreeSet<ShortId> {
 
 fn edges(node: &Node) -> BTreeSet<ShortId> {
     let edges = node.links().filter(|(_, link)| {
-        link.phase == Phase::Established && link.direction == Direction::Outgoing && link.purpose != Purpose::Probe
+        link.phase == Phase::Established && link.direction == Direction::Outgoing && link.purpose.is_of_discovery()
     });
     edges.filter_map(|(_, link)| Some(link.node?.short())).collect()
 }

@@ -415,7 +415,7 @@ impl Process {
             Action::Command(peer, command) => self.feed(now, peer, peer_state::Input::Command(command)),
             Action::Resolve(name) => self.effects.push(Effect::Resolve(name)),
             Action::Notify(notice) => self.effects.push(Effect::Notice(notice)),
-            Action::Connected(..) => {}
+            Action::Connected(..) | Action::Reached(..) => {}
             Action::Counted(_, counted) => self.effects.push(Effect::Counted(counted)),
             Action::Fatal(_) => self.effects.push(Effect::Exit),
         }

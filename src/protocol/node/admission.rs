@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::link::{ClosedPeer, Contact, Link, Phase};
-use super::spreading::REACH_PATIENCE;
 use super::{Action, Actions, MAX_CLOSED, Node, Notice, Outcome};
 use crate::protocol::address::{HostPort, is_fit_to_learn};
 use crate::protocol::codec::{MAX_FRAME_BEFORE_HELLO, encode_frame, encoded_len};
@@ -16,7 +15,7 @@ use crate::protocol::message::{HeadMessage, MAX_HINTS, Purpose};
 use crate::protocol::neighbourhood::Neighbourhood;
 use crate::protocol::peer_state::Command;
 use crate::protocol::reason::Reason;
-use crate::protocol::record::{Reach, Record, RecordState, Verified, VerifiedItem};
+use crate::protocol::record::{Record, RecordState, Verified, VerifiedItem};
 use crate::protocol::report::Direction;
 use crate::protocol::time::Now;
 
@@ -90,6 +89,12 @@ impl Node {
         }
         let Some(link) = self.links.get(&peer) else { return };
         let (purpose, ticket) = (link.purpose, link.ticket);
+        if purpose == Purpose::Application && link.node != Some(id) && link.wanted_as.is_none() {
+            // Somebody else listens there now, whom nobody wants to ask.
+            self.note_who_answers(peer, id, now);
+            self.carries_requests(now, peer, id, actions);
+            return actions.push(Action::Command(peer, Command::Close(Reason::Surplus)));
+        }
         self.reached(now, peer, &record);
         self.introduced(now, peer, &record, purpose, actions);
         if purpose == Purpose::Probe {
@@ -102,7 +107,10 @@ impl Node {
         }
         self.renewed(now, peer, id);
         self.established(now, peer, id, actions);
-        self.sync(now, peer, actions);
+        if purpose.is_of_discovery() {
+            self.sync(now, peer, actions);
+        }
+        self.carries_requests(now, peer, id, actions);
     }
 
     pub(super) fn busy(
@@ -136,7 +144,9 @@ impl Node {
 
     /// The connection is over: frees its place, and draws the conclusions.
     pub(super) fn closed(&mut self, now: Now, peer: PeerId, reason: Reason, by_remote: bool, actions: &mut Actions) {
-        let Some(link) = self.links.remove(&peer) else { return };
+        let Some(mut link) = self.links.remove(&peer) else { return };
+        self.not_reached(now, &mut link, reason, actions);
+        self.replace_by_application(now, &link, reason, actions);
         self.feed.part(peer);
         self.wants.part(peer, now.mono);
         if let Some(id) =
@@ -190,7 +200,9 @@ impl Node {
         match reason {
             Reason::Myself => self.book.mark_myself(target, now.mono),
             Reason::Busy | Reason::Local | Reason::Remote => self.book.busy(target, now.mono, &mut self.rng),
-            Reason::ProbeOver | Reason::Surplus | Reason::Replaced | Reason::Leaving => self.book.ended(target),
+            Reason::ProbeOver | Reason::Surplus | Reason::Idle | Reason::Replaced | Reason::Leaving => {
+                self.book.ended(target);
+            }
             Reason::NoAnswer => self.book.unanswered(target, now.mono, &mut self.rng),
             _ if reason.is_misbehaviour() && !by_remote => self.book.ban(target, now.mono),
             _ => self.book.failed(target, served, self.is_alone(), now.mono, &mut self.rng),
@@ -279,9 +291,10 @@ impl Node {
     }
 
     /// Ring edges have places of their own, so that the rings close whatever the random edges do.
-    fn has_overlay_room(&self, peer: PeerId, id: ControllerId, purpose: Purpose) -> bool {
+    pub(super) fn has_overlay_room(&self, peer: PeerId, id: ControllerId, purpose: Purpose) -> bool {
         let limit = match purpose {
-            Purpose::Probe => return true,
+            // These have the places that all connections share.
+            Purpose::Probe | Purpose::Application => return true,
             Purpose::Overlay => self.settings.accept,
             Purpose::Ring => self.settings.accept + self.settings.accept_ring,
         };
@@ -350,27 +363,25 @@ impl Node {
     fn established(&mut self, now: Now, peer: PeerId, id: ControllerId, actions: &mut Actions) {
         let Some(link) = self.links.get_mut(&peer) else { return };
         link.enter(Phase::Established, now.mono);
-        if !link.is_edge() {
+        if !link.stands() {
             return;
         }
+        let is_of_discovery = link.is_edge();
         // Only the head replaces: if both ends did, each by the order it saw, two dials at once could end each other.
         let is_head = link.direction == Direction::Incoming;
         let older = self.links.iter().filter(|(other, link)| {
             is_head
                 && **other != peer
-                && link.is_edge()
+                && link.stands()
                 && link.direction == Direction::Incoming
                 && link.node == Some(id)
         });
         actions.extend(older.map(|(other, _)| Action::Command(*other, Command::Close(Reason::Replaced))));
-        self.feed.join(peer);
-        if self.reach == Reach::Unproven {
-            self.reach_due.get_or_insert(now.mono + REACH_PATIENCE);
+        if is_of_discovery {
+            self.joins_overlay(now, peer);
         }
         self.note_edge(now, peer, id);
         actions.push(Action::Notify(Notice::EdgeUp(peer, id)));
-        self.heads_changed(now);
-        self.stir(now);
     }
 }
 

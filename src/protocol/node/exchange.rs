@@ -16,7 +16,7 @@ use crate::protocol::testimony::{Mode, Nonce, Testimony};
 /// What happens on a connection, signed parts checked.
 pub type Event = PeerEvent<Verified<Record>, VerifiedItem, Verified<Testimony>>;
 
-/// A number the driver gives a user's `connect` or census, to know its outcome again.
+/// A number the driver gives a user's `connect`, census or request, to know its outcome again.
 pub type Ticket = u64;
 
 /// What happens to a node.
@@ -36,6 +36,17 @@ pub enum Input {
     Tags(Tags),
     /// The user wants the network counted.
     Census(Nonce, Mode, Ticket),
+    /// An application wants to ask a node something.
+    Reach {
+        /// Which node.
+        id: ControllerId,
+        /// A peer that is of no use for it any more.
+        stale: Option<PeerId>,
+        /// Nobody asks anything over this peer: if there is no place for another connection, it may go.
+        idlest: Option<PeerId>,
+        /// To be told with the outcome.
+        ticket: Ticket,
+    },
     /// Take leave of the network.
     Leave,
     /// The network keys in force from now on, the one to dial with first.
@@ -63,6 +74,8 @@ pub enum Action {
     Connected(Ticket, Outcome),
     /// A user's census ended, or did not begin.
     Counted(Ticket, Result<Box<CensusReport>, Reason>),
+    /// This peer carries what was to be asked; or why none does.
+    Reached(Ticket, Result<PeerId, Reason>),
     /// The node must stop.
     Fatal(Reason),
 }

@@ -400,6 +400,9 @@ impl Node {
         ticket: Option<Ticket>,
         actions: &mut Actions,
     ) {
+        if purpose.is_of_discovery() && self.take_over_application(now, node, address, purpose, ticket, actions) {
+            return;
+        }
         self.book.begin(&target, now.mono);
         if node.is_some() {
             self.book.vouch(&target);

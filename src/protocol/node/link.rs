@@ -78,6 +78,10 @@ pub struct Link {
     pub(super) ticket: Option<Ticket>,
     /// Of a dial: another node would have done as well.
     pub(super) any: bool,
+    /// Of a dial: who waits to ask which node something over it.
+    pub(super) callers: Vec<(Ticket, ControllerId)>,
+    /// Of a dial for applications: discovery wants the edge too, for this.
+    pub(super) wanted_as: Option<Purpose>,
     /// Told to close, and not yet gone.
     pub(super) dismissed: bool,
     /// What it may still bring that is outdated.
@@ -176,6 +180,8 @@ impl Link {
             pinned: false,
             ticket: None,
             any: false,
+            callers: Vec::new(),
+            wanted_as: None,
             dismissed: false,
             outdated: Bucket::full(now),
             censuses: Bucket::full(now),
@@ -245,9 +251,27 @@ impl Link {
         self.since = now;
     }
 
-    /// True for an established connection that is more than a look.
+    /// True for an established connection that discovery uses.
     pub(super) fn is_edge(&self) -> bool {
+        self.phase == Phase::Established && self.purpose.is_of_discovery()
+    }
+
+    /// True for an established connection that is more than a look: applications may ask over it.
+    pub(super) fn stands(&self) -> bool {
         self.phase == Phase::Established && self.purpose != Purpose::Probe
+    }
+
+    /// True for a connection that this node dialled, or dials, to carry what applications ask.
+    pub fn is_for_applications(&self) -> bool {
+        self.direction == Direction::Outgoing && self.purpose == Purpose::Application
+    }
+
+    /// Discovery uses it no more: what it still had to say here is said over other edges.
+    pub(super) fn leave_overlay(&mut self) {
+        self.owed.clear();
+        self.want.clear();
+        (self.announce, self.held, self.held_until) = (Numbers::default(), Numbers::default(), None);
+        (self.roll, self.differing) = (None, 0);
     }
 
     /// A dial that only looks who is there.
@@ -261,7 +285,7 @@ impl Link {
 
     /// Counts towards the out-degree: stands, or may soon.
     pub(super) fn takes_slot(&self) -> bool {
-        self.direction == Direction::Outgoing && self.purpose != Purpose::Probe
+        self.direction == Direction::Outgoing && self.purpose.is_of_discovery()
     }
 }
 

@@ -17,6 +17,7 @@
 //!   idle        whom to dial now                                        the tick of "monitor idle"
 //!   random      edges to nobody in particular                           the tick of "monitor idle"
 //!   expecting   nodes that should be there, and are not                the tick of "monitor idle"
+//!   reaching    edges that applications ask for
 //!   rotation    links made with a network key that is not the first     the tick of "monitor idle"
 //!   rounds      records, verdicts, flushes that are due                 the tick of "network discovery"
 //!   screening   news that is outdated or contradicts itself            Push, News
@@ -52,6 +53,7 @@ mod naming;
 mod outbox;
 mod places;
 mod random;
+mod reaching;
 mod reporting;
 mod rotation;
 mod rounds;
@@ -98,6 +100,7 @@ use super::view::View;
 
 use crowds::UNSTATED;
 use heal::Lost;
+use reaching::Unreached;
 use verdicts::Called;
 
 pub use access::NotBanned;
@@ -143,6 +146,7 @@ pub struct Node {
     rings: Rings,
     recent: VecDeque<ControllerId>,
     lost: VecDeque<Lost>,
+    unreached: Unreached,
     heal_due: Option<Time>,
     censuses: Censuses,
     feed: Feed,
@@ -224,6 +228,7 @@ impl Node {
             rings: Rings::new(&me),
             recent: VecDeque::new(),
             lost: VecDeque::new(),
+            unreached: Unreached::default(),
             heal_due: None,
             censuses: Censuses::default(),
             feed,
@@ -280,6 +285,7 @@ impl Node {
             Input::Forget(id) => self.forget(now, id, actions),
             Input::Tags(tags) => self.tag(tags),
             Input::Census(nonce, mode, ticket) => self.count_for_user(now, nonce, mode, ticket, actions),
+            Input::Reach { id, stale, idlest, ticket } => self.reach(now, id, (stale, idlest), ticket, actions),
             Input::Leave => self.leave(now, actions),
             Input::Keys(keys) => self.hold_keys(now, keys),
             Input::CloseAll(reason) => {
@@ -410,9 +416,8 @@ impl Node {
             }
             PeerEvent::Welcome { record, clock_ms } => self.welcome(now, peer, record, clock_ms, actions),
             PeerEvent::Busy { record, hints } => self.busy(now, peer, record, &hints, actions),
-            PeerEvent::Repurpose(purpose) if purpose != Purpose::Probe && link.is_edge() => link.purpose = purpose,
-            // A look takes no place and is no edge: it would slip past the bounds of those that are.
-            PeerEvent::Repurpose(_) => actions.push(Action::Command(peer, Command::Close(Reason::Unexpected))),
+            PeerEvent::Repurpose(purpose) => self.repurposed(now, peer, purpose, actions),
+            PeerEvent::Kept => self.kept(now, peer),
             PeerEvent::Statement(statement, dated) => {
                 self.beaten(now.mono, peer, dated, actions);
                 self.statement(now, peer, statement, dated, actions);

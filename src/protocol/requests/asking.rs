@@ -145,15 +145,23 @@ impl<T> Asking<T> {
         Some(caller)
     }
 
-    /// Whose time is over, and is now abandoned.
+    /// It could not be sent: its place is free again, and the caller is back.
+    pub fn take_back(&mut self, id: u64) -> Option<T> {
+        let asked = self.open.remove(&id)?;
+        self.deadlines.remove(&(asked.due, id));
+        self.bytes -= asked.cost;
+        asked.caller
+    }
+
+    /// Whose time is over, and is now abandoned, with their ids.
     ///
     /// # Errors
     /// [`Reason::Unanswered`]: the head has not answered what it had to, and the connection is of no more use.
-    pub fn due(&mut self, now: Time) -> Result<Vec<T>, Reason> {
+    pub fn due(&mut self, now: Time) -> Result<Vec<(u64, T)>, Reason> {
         let mut late = Vec::new();
         while let Some((_, id)) = self.deadlines.first().copied().filter(|(due, _)| *due <= now) {
             match self.give_up(id) {
-                Some(caller) => late.push(caller),
+                Some(caller) => late.push((id, caller)),
                 None if late.is_empty() => return Err(Reason::Unanswered),
                 // Those first; the next call says so.
                 None => break,
@@ -272,7 +280,7 @@ mod tests {
         let a = asking.ask('a', 10, at(5)).unwrap();
         let b = asking.ask('b', 10, at(9)).unwrap();
         assert_eq!((asking.deadline(), asking.due(at(4))), (Some(at(5)), Ok(vec![])));
-        assert_eq!(asking.due(at(5)), Ok(vec!['a']));
+        assert_eq!(asking.due(at(5)), Ok(vec![(a, 'a')]));
         assert_eq!((asking.len(), asking.deadline()), (2, Some(at(9))), "its place is kept");
         assert_eq!(asking.response(response(a, 20, 10)), Ok(Heard::Nothing));
         assert_eq!(asking.piece(&piece(a, 10)), Ok(Heard::Nothing));
@@ -280,6 +288,15 @@ mod tests {
         assert_eq!((asking.give_up(b), asking.give_up(b)), (Some('b'), None));
         assert_eq!(asking.due(at(38)), Ok(vec![]));
         assert_eq!(asking.due(at(39)), Err(Reason::Unanswered));
+    }
+
+    #[test]
+    fn what_could_not_be_sent_leaves_no_trace() {
+        let mut asking = asking();
+        let a = asking.ask('a', 10, at(5)).unwrap();
+        assert_eq!((asking.take_back(a), asking.take_back(a)), (Some('a'), None));
+        assert!(asking.is_empty() && asking.bytes == 0 && asking.deadline().is_none());
+        assert!(asking.ask('b', 10, at(5)).unwrap() > a, "its number is not given again");
     }
 
     #[test]

@@ -105,6 +105,44 @@ pub enum Failure {
     TooLarge,
     /// The program that served it is gone.
     Gone,
+    /// Its answer found no room: the tail takes its answers more slowly than it asks.
+    Unsent,
+}
+
+impl Refusal {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::UnknownService,
+        Self::NotAllowed,
+        Self::Overloaded,
+        Self::TooLarge,
+        Self::TimedOut,
+        Self::TooDeep,
+        Self::Leaving,
+    ];
+}
+
+impl fmt::Display for Refusal {
+    /// As it is counted and told to scripts, in kebab case.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service => f.write_str("the service says so"),
+            Self::Exit(status) => write!(f, "its program ended with status {status}"),
+            Self::Signal(signal) => write!(f, "its program was ended by signal {signal}"),
+            Self::NotStarted => f.write_str("its program could not be started: see the log there"),
+            Self::Panicked => f.write_str("its handler panicked: see the log there"),
+            Self::TimedOut => f.write_str("it did not end in time"),
+            Self::TooLarge => f.write_str("it had more to say than it may"),
+            Self::Gone => f.write_str("the program that served it is gone"),
+            Self::Unsent => f.write_str("its answer found no room there: ask less at once, or take answers sooner"),
+        }
+    }
 }
 
 /// Bytes of an application. In a message at most [`PIECE`] of them.

@@ -17,6 +17,8 @@
 //! connection broke, only the application can know.
 
 pub mod asking;
+pub mod error;
+pub mod line;
 pub mod message;
 pub mod service;
 pub mod serving;

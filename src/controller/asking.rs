@@ -1,0 +1,224 @@
+//! Asking other nodes: which node is meant, over which peer it can be asked, and who waits for the answer.
+//!
+//! ```text
+//!   request ──▶ name ──▶ id ──┬─ this node itself ───────────────────────▶ its own services
+//!                             ├─ an outgoing edge stands ─▶ its Requests ─▶ wait, or be called back
+//!                             └─ none: one is dialled, and shared by all who want it
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+
+use super::lines::Way;
+use super::registry::Registry;
+use crate::peer::requests::{Ending, Mailbox, Question, Requests, Waiter, ending};
+use crate::protocol::identity::{ControllerId, Label, PeerId};
+use crate::protocol::reason::Reason;
+use crate::protocol::requests::error::RequestError;
+use crate::protocol::requests::message::{MAX_DEPTH, Refusal};
+use crate::protocol::requests::service::ServiceName;
+use crate::services::{Caller, Counts, Request, context};
+
+/// A connection that ends between being found and being asked over is looked for again, so often: the second one is fresh.
+const TRIES: usize = 3;
+/// An answer that is being told at this moment is there in microseconds.
+const BEING_TOLD: Duration = Duration::from_secs(1);
+
+/// Asks for a node.
+#[derive(Clone)]
+pub struct Asker {
+    registry: Arc<Registry>,
+    me: Caller,
+}
+
+/// One request that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) service: &'a ServiceName,
+    pub(super) payload: &'a [u8],
+    pub(super) deadline: Instant,
+    pub(super) depth: u8,
+}
+
+/// A node that was found by its name.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) id: ControllerId,
+    pub(super) name: String,
+}
+
+impl Asker {
+    /// For a node of this id and label.
+    pub(super) fn new(registry: Arc<Registry>, id: ControllerId, label: Label) -> Self {
+        Self { registry, me: Caller { id, label } }
+    }
+
+    /// Asks, and waits for the answer.
+    pub(super) fn request(&self, target: &str, service: &str, payload: &[u8], timeout: Duration) -> Ending {
+        let service = self.service(service)?;
+        let wanted = self.wanted(&service, payload, timeout)?;
+        if context::current().is_inline {
+            return Err(RequestError::WouldDeadlock);
+        }
+        let target = self.find(target)?;
+        self.count(|| self.ask_and_wait(&target, wanted))
+    }
+
+    /// Whom a name means.
+    pub(super) fn find(&self, name: &str) -> Result<Target, RequestError> {
+        if let Ok(id) = name.parse::<ControllerId>() {
+            return Ok(Target { id, name: name[..8].to_owned() });
+        }
+        self.registry.read(|node, _| match node.find(name).as_slice() {
+            [id] => Ok(Target { id: *id, name: name.to_owned() }),
+            [] => Err(RequestError::UnknownNode(name.to_owned())),
+            several => Err(RequestError::AmbiguousNode(name.to_owned(), node.names_of(several))),
+        })
+    }
+
+    /// A request as it follows from what this thread does: an effect of another one, and not to outlast that.
+    pub(super) fn wanted<'a>(
+        &self,
+        service: &'a ServiceName,
+        payload: &'a [u8],
+        timeout: Duration,
+    ) -> Result<Wanted<'a>, RequestError> {
+        let around = context::current();
+        let depth = if around.deadline.is_some() { around.depth.saturating_add(1) } else { 0 };
+        if depth > MAX_DEPTH {
+            return Err(RequestError::TooDeep);
+        }
+        let most = self.registry.around.window.payload;
+        if payload.len() > most {
+            return Err(RequestError::TooLarge(payload.len(), most));
+        }
+        let own = Instant::now() + timeout;
+        let deadline = around.deadline.map_or(own, |outer| outer.min(own));
+        Ok(Wanted { service, payload, deadline, depth })
+    }
+
+    pub(super) fn service(&self, name: &str) -> Result<ServiceName, RequestError> {
+        // A name that is none is nobody's.
+        name.parse().map_err(|_| RequestError::Refused(Refusal::UnknownService))
+    }
+
+    /// The peer over which a node can be asked, but for one that was of no use; waits for a dial if need be.
+    pub(super) fn way(&self, target: &Target, stale: Option<PeerId>, deadline: Instant) -> Result<Way, RequestError> {
+        if let Some(way) = self.way_now(target, stale) {
+            return Ok(way);
+        }
+        let (sender, reached) = bounded(1);
+        self.registry.reach(target.id, stale, Box::new(move |way| drop(sender.try_send(way))));
+        match reached.recv_deadline(deadline) {
+            Ok(way) => way.map_err(|reason| self.unreachable(target, reason)),
+            Err(_) => Err(RequestError::TimedOut { sent: false }),
+        }
+    }
+
+    /// The peer over which a node can be asked now, but for one that was of no use; waits for nothing.
+    pub(super) fn way_now(&self, target: &Target, stale: Option<PeerId>) -> Option<Way> {
+        self.registry.way_to(&target.id).filter(|(peer, _)| Some(*peer) != stale)
+    }
+
+    /// Whoever is called back is counted then.
+    pub(super) fn counted(&self, call_back: Box<dyn FnOnce(Ending) + Send>) -> Waiter {
+        let services = Arc::clone(&self.registry.around.services);
+        Waiter::CallBack(Box::new(move |ending: Ending| {
+            services.counts.note_own(ending.is_ok());
+            call_back(ending);
+        }))
+    }
+
+    /// Asks for somebody who is called back; waits for room in the connection's window until `patience`, if there is one.
+    pub(super) fn submit(
+        &self,
+        way: &Way,
+        wanted: Wanted<'_>,
+        waiter: Waiter,
+        patience: Option<Instant>,
+    ) -> Result<(), (RequestError, Waiter)> {
+        way.1.ask(self.question(wanted), waiter, patience)?;
+        self.counts().issued.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// True if a node asks itself.
+    pub(super) fn is_me(&self, id: &ControllerId) -> bool {
+        *id == self.me.id
+    }
+
+    /// This node asks itself.
+    pub(super) fn ask_myself(&self, wanted: Wanted<'_>, waiter: Waiter) {
+        if matches!(waiter, Waiter::CallBack(_)) {
+            self.counts().issued.fetch_add(1, Ordering::Relaxed);
+        }
+        let Wanted { service, payload, deadline, depth } = wanted;
+        let (caller, service, payload) = (self.me.clone(), service.clone(), payload.to_vec());
+        let services = Arc::clone(&self.registry.around.services);
+        let request = Request { caller, service, payload, deadline };
+        self.registry.around.services.serve(request, depth, move |outcome, payload| {
+            services.counts.note(outcome);
+            waiter.tell(ending(outcome, payload));
+        });
+    }
+
+    pub(super) fn count(&self, ask: impl FnOnce() -> Ending) -> Ending {
+        self.counts().issued.fetch_add(1, Ordering::Relaxed);
+        let ending = ask();
+        self.counts().note_own(ending.is_ok());
+        ending
+    }
+
+    fn ask_and_wait(&self, target: &Target, wanted: Wanted<'_>) -> Ending {
+        let mailbox = Arc::new(Mailbox::default());
+        if self.is_me(&target.id) {
+            self.ask_myself(wanted, Waiter::Mailbox(Arc::clone(&mailbox)));
+            return mailbox.wait(wanted.deadline).unwrap_or(Err(RequestError::TimedOut { sent: true }));
+        }
+        let mut stale = None;
+        for _ in 0..TRIES {
+            let (peer, requests) = self.way(target, stale, wanted.deadline)?;
+            let waiter = Waiter::Mailbox(Arc::clone(&mailbox));
+            match requests.ask(self.question(wanted), waiter, Some(wanted.deadline)) {
+                Ok(id) => return wait(&mailbox, &requests, id, wanted.deadline),
+                Err((RequestError::Closed { sent: false, .. }, _)) => stale = Some(peer),
+                Err((error, _)) => return Err(error),
+            }
+        }
+        Err(self.unreachable(target, Reason::Overloaded))
+    }
+
+    fn counts(&self) -> &Counts {
+        &self.registry.around.services.counts
+    }
+
+    fn question<'a>(&self, wanted: Wanted<'a>) -> Question<'a> {
+        let Wanted { service, payload, deadline, depth } = wanted;
+        let left = deadline.saturating_duration_since(Instant::now());
+        Question { service, payload, deadline: self.registry.around.clock.time() + left, depth }
+    }
+
+    fn unreachable(&self, target: &Target, reason: Reason) -> RequestError {
+        let is_known = || self.registry.read(|node, _| node.view().get(&target.id).is_some());
+        match reason {
+            Reason::Leaving => RequestError::Ended,
+            Reason::Unreachable if !is_known() => RequestError::UnknownNode(target.name.clone()),
+            reason => RequestError::Unreachable(target.name.clone(), reason),
+        }
+    }
+}
+
+fn wait(mailbox: &Mailbox, requests: &Requests, id: u64, deadline: Instant) -> Ending {
+    if let Some(ending) = mailbox.wait(deadline) {
+        return ending;
+    }
+    let sent = !requests.is_unsent(id);
+    let late = Err(RequestError::TimedOut { sent });
+    if requests.give_up(id) {
+        return late;
+    }
+    mailbox.wait(Instant::now() + BEING_TOLD).unwrap_or(late)
+}

@@ -1,0 +1,451 @@
+//! Requests on one connection: what this end has asked, or what it was asked, and everybody who waits.
+//!
+//! ```text
+//!   tail   a caller's thread ── ask ──▶ Asking ── sink ──▶              reactor's thread of the head
+//!          reactor's thread  ◀─ heard ──────────────────── Response         │ Serving ── Services ─┬─ inline ─┐
+//!                 │                                                         │                      └─ work-N ─┤
+//!                 └─▶ mailbox of a blocked caller, or its call-back         └──────── sink ◀──────────────────┘
+//! ```
+//!
+//! Neither the peer's thread nor the controller's is on the way: a request is written by whoever asks, and answered by whoever
+//! has the answer. The peer's thread looks after deadlines, and after the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::queues::Body;
+use super::sink::Sink;
+use crate::clock::Clock;
+use crate::protocol::codec::encode_frame;
+use crate::protocol::heartbeat::Side;
+use crate::protocol::message::{HeadMessage, TailMessage};
+use crate::protocol::reason::Reason;
+use crate::protocol::requests::asking::{Asking, Full, Heard};
+use crate::protocol::requests::error::RequestError;
+use crate::protocol::requests::message::{Bytes, Failure, Outcome, PIECE, Request, Response};
+use crate::protocol::requests::service::ServiceName;
+use crate::protocol::requests::serving::{Call, Serving, Taken};
+use crate::protocol::requests::Window;
+use crate::protocol::time::Time;
+use crate::services::{self, Caller, Services, context};
+
+/// How a request ended.
+pub type Ending = Result<Vec<u8>, RequestError>;
+
+/// How a request ended that was answered so.
+pub fn ending(outcome: Outcome, payload: Vec<u8>) -> Ending {
+    match outcome {
+        Outcome::Done => Ok(payload),
+        Outcome::Refused(refusal) => Err(RequestError::Refused(refusal)),
+        // The two ends' clocks run out at about the same moment: whichever says so first, the cause is the same.
+        Outcome::Failed(Failure::TimedOut) => Err(RequestError::TimedOut { sent: true }),
+        Outcome::Failed(failure) => Err(RequestError::Failed(failure, payload)),
+    }
+}
+
+/// Whoever waits for an answer.
+pub enum Waiter {
+    /// A thread that blocks.
+    Mailbox(Arc<Mailbox>),
+    /// Called once, by whichever thread has the answer, and must not wait for anything.
+    CallBack(Box<dyn FnOnce(Ending) + Send>),
+}
+
+impl Waiter {
+    /// Tells how it ended.
+    pub fn tell(self, ending: Ending) {
+        match self {
+            Self::Mailbox(mailbox) => mailbox.put(ending),
+            Self::CallBack(call_back) => context::inline(|| call_back(ending)),
+        }
+    }
+}
+
+/// A place for one answer: cheaper than a channel for a thread that waits for just one.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    ending: Mutex<Option<Ending>>,
+    is_there: Condvar,
+}
+
+impl Mailbox {
+    /// Waits for what is put in, until then.
+    pub fn wait(&self, deadline: Instant) -> Option<Ending> {
+        let mut ending = self.ending.lock();
+        while ending.is_none() {
+            if self.is_there.wait_until(&mut ending, deadline).timed_out() {
+                break;
+            }
+        }
+        ending.take()
+    }
+
+    fn put(&self, ending: Ending) {
+        *self.ending.lock() = Some(ending);
+        self.is_there.notify_one();
+    }
+}
+
+/// What is to be asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Who is to answer.
+    pub service: &'a ServiceName,
+    /// What is sent along.
+    pub payload: &'a [u8],
+    /// When nobody waits any more.
+    pub deadline: Time,
+    /// How many requests this one is an effect of.
+    pub depth: u8,
+}
+
+/// What one end of a connection gives its requests.
+pub struct Line {
+    /// This node's clock.
+    pub clock: Clock,
+    /// This node's services.
+    pub services: Arc<Services>,
+    /// How much may be open.
+    pub window: Window,
+    /// Has the peer's thread look at its deadlines.
+    pub look: Box<dyn Fn() + Send + Sync>,
+}
+
+/// The requests of one connection.
+pub struct Requests {
+    line: Line,
+    link: Mutex<Option<Arc<Sink>>>,
+    remote: Mutex<Option<Caller>>,
+    tail: Mutex<Tail>,
+    /// Something that was open is not any more.
+    room: Condvar,
+    serving: Mutex<Serving>,
+    is_draining: AtomicBool,
+    /// When something was asked last, or heard on the reactor's thread.
+    asked_at: AtomicU64,
+    heard_at: AtomicU64,
+}
+
+struct Tail {
+    asking: Asking<Waiter>,
+    is_open: bool,
+    ended: Option<Reason>,
+    /// Until when the peer's thread sleeps.
+    sleeps: Option<Time>,
+}
+
+impl Requests {
+    /// Of a connection that does not stand yet.
+    pub fn new(line: Line) -> Self {
+        let tail = Tail { asking: Asking::new(line.window), is_open: false, ended: None, sleeps: Some(Time::ZERO) };
+        Self {
+            link: Mutex::new(None),
+            remote: Mutex::new(None),
+            tail: Mutex::new(tail),
+            room: Condvar::new(),
+            serving: Mutex::new(Serving::new(line.window)),
+            is_draining: AtomicBool::new(false),
+            asked_at: AtomicU64::new(0),
+            heard_at: AtomicU64::new(0),
+            line,
+        }
+    }
+
+    /// Asks. While as much is open as may be, this waits for room, until `patience` if there is one.
+    ///
+    /// # Errors
+    /// Nothing was sent then, and nobody waits: the waiter comes back with the cause.
+    pub fn ask(
+        &self,
+        question: Question<'_>,
+        waiter: Waiter,
+        patience: Option<Instant>,
+    ) -> Result<u64, (RequestError, Waiter)> {
+        let most = self.line.window.payload;
+        let length = question.payload.len();
+        let mut waiter = waiter;
+        let mut tail = self.tail.lock();
+        let id = loop {
+            if let Some(reason) = tail.ended {
+                return Err((RequestError::Closed { reason, sent: false }, waiter));
+            }
+            if !tail.is_open {
+                return Err((RequestError::Closed { reason: Reason::Unexpected, sent: false }, waiter));
+            }
+            let is_timed = matches!(waiter, Waiter::CallBack(_));
+            match tail.asking.ask(waiter, length, question.deadline) {
+                Ok(id) => {
+                    if is_timed && tail.sleeps.is_none_or(|sleeps| question.deadline < sleeps) {
+                        tail.sleeps = Some(question.deadline);
+                        (self.line.look)();
+                    }
+                    break id;
+                }
+                Err((Full::TooLarge, back)) => return Err((RequestError::TooLarge(length, most), back)),
+                Err((Full::Requests | Full::Bytes, back)) => {
+                    waiter = back;
+                    let full = match patience {
+                        Some(until) => self.room.wait_until(&mut tail, until).timed_out(),
+                        None => true,
+                    };
+                    if full {
+                        return Err((RequestError::Overloaded, waiter));
+                    }
+                }
+            }
+        };
+        // Under the lock: ids leave in the order in which they were given.
+        if let Err(reason) = self.send_request(id, question) {
+            let back = tail.asking.take_back(id);
+            drop(tail);
+            let error = match reason {
+                Reason::SlowReader | Reason::Overloaded => RequestError::Overloaded,
+                reason => RequestError::Closed { reason, sent: false },
+            };
+            // It was put there a moment ago, and the lock was held since.
+            return match back {
+                Some(waiter) => Err((error, waiter)),
+                None => Ok(id),
+            };
+        }
+        drop(tail);
+        self.asked_at.store(self.line.clock.time().0, Ordering::Relaxed);
+        self.flush();
+        Ok(id)
+    }
+
+    /// The caller waits no more; false if its answer is being told at this moment.
+    pub fn give_up(&self, id: u64) -> bool {
+        self.tail.lock().asking.give_up(id).is_some()
+    }
+
+    /// True if something that was asked here may not have left this node yet.
+    pub fn is_unsent(&self, id: u64) -> bool {
+        self.sink().is_some_and(|sink| sink.unsent().contains(&id))
+    }
+
+    /// Who is at the other end, once that is known.
+    pub fn remote(&self) -> Option<Caller> {
+        self.remote.lock().clone()
+    }
+
+    /// True if nothing can be asked here any more.
+    pub fn is_over(&self) -> bool {
+        self.tail.lock().ended.is_some()
+    }
+
+    /// Requests that are open here, as the tail.
+    pub fn open(&self) -> usize {
+        self.tail.lock().asking.len()
+    }
+
+    /// Requests that are open here, as the head.
+    pub fn owed(&self) -> usize {
+        self.serving.lock().len()
+    }
+
+    /// When something was asked here last; zero if nothing was.
+    pub fn asked_at(&self) -> Time {
+        Time(self.asked_at.load(Ordering::Relaxed))
+    }
+
+    /// When a request or an answer was heard last; zero if none was.
+    pub(super) fn heard_at(&self) -> Time {
+        Time(self.heard_at.load(Ordering::Relaxed))
+    }
+
+    /// There is a connection, though nothing may be asked yet.
+    pub(super) fn attach(&self, sink: &Arc<Sink>) {
+        *self.link.lock() = Some(Arc::clone(sink));
+    }
+
+    /// Who is at the other end.
+    pub(super) fn meet(&self, remote: Caller) {
+        *self.remote.lock() = Some(remote);
+    }
+
+    /// The connection stands: it may be asked over.
+    pub(super) fn open_up(&self) {
+        self.tail.lock().is_open = true;
+    }
+
+    /// When [`due`](Self::due) wants to be called; the peer's thread sleeps until then, or until `other`.
+    pub(super) fn sleeps_until(&self, other: Option<Time>) -> Option<Time> {
+        let owed = self.serving.lock().deadline();
+        let mut tail = self.tail.lock();
+        tail.sleeps = [other, owed, tail.asking.deadline()].into_iter().flatten().min();
+        tail.sleeps
+    }
+
+    /// Looks after deadlines.
+    ///
+    /// # Errors
+    /// The head has not answered what it had to.
+    pub(super) fn due(&self, now: Time) -> Result<(), Reason> {
+        let owed = self.serving.lock().due(now);
+        for (id, outcome) in owed {
+            self.line.services.counts.note(outcome);
+            self.send_response(id, outcome, Vec::new());
+        }
+        let late = self.tail.lock().asking.due(now)?;
+        if !late.is_empty() {
+            let unsent = self.sink().map(|sink| sink.unsent()).unwrap_or_default();
+            for (id, waiter) in late {
+                waiter.tell(Err(RequestError::TimedOut { sent: !unsent.contains(&id) }));
+            }
+        }
+        Ok(())
+    }
+
+    /// A request, or a piece of one, has come from the tail.
+    ///
+    /// # Errors
+    /// It breaks the protocol.
+    pub(super) fn asked(self: &Arc<Self>, message: TailMessage, at: Time) -> Result<(), Reason> {
+        self.heard_at.store(at.0, Ordering::Relaxed);
+        let taken = match message {
+            TailMessage::Request(request) => self.serving.lock().request(request, at)?,
+            TailMessage::Piece(piece) => self.serving.lock().piece(&piece)?,
+            _ => return Err(Reason::Unexpected),
+        };
+        match taken {
+            Taken::Nothing => {}
+            Taken::Refused(id, refusal) => {
+                self.line.services.counts.note(Outcome::Refused(refusal));
+                self.send_response(id, Outcome::Refused(refusal), Vec::new());
+            }
+            Taken::Whole(call) => self.serve(call),
+        }
+        Ok(())
+    }
+
+    /// An answer, or a piece of one, has come from the head.
+    ///
+    /// # Errors
+    /// It breaks the protocol.
+    pub(super) fn heard(&self, message: HeadMessage, at: Time) -> Result<(), Reason> {
+        self.heard_at.store(at.0, Ordering::Relaxed);
+        let heard = match message {
+            HeadMessage::Response(response) => self.tail.lock().asking.response(response)?,
+            HeadMessage::Piece(piece) => self.tail.lock().asking.piece(&piece)?,
+            _ => return Err(Reason::Unexpected),
+        };
+        match heard {
+            Heard::Nothing => {}
+            Heard::TooLarge(waiter) => waiter.tell(Err(RequestError::AnswerTooLarge)),
+            Heard::Answered(waiter, outcome, payload) => waiter.tell(ending(outcome, payload)),
+        }
+        self.room.notify_all();
+        Ok(())
+    }
+
+    /// The connection is over: everybody who waits is told.
+    pub(super) fn end(&self, reason: Reason) {
+        let unsent = self.sink().map(|sink| sink.unsent()).unwrap_or_default();
+        let waiting = {
+            let mut tail = self.tail.lock();
+            tail.ended.get_or_insert(reason);
+            tail.asking.end()
+        };
+        for (id, waiter) in waiting {
+            waiter.tell(Err(RequestError::Closed { reason, sent: !unsent.contains(&id) }));
+        }
+        self.room.notify_all();
+        // What handlers still have for it finds nobody.
+        *self.link.lock() = None;
+    }
+
+    /// Nothing more is asked here, if nothing is open; whoever wants to ask later finds another connection.
+    pub(super) fn retire(&self, reason: Reason) -> bool {
+        let mut tail = self.tail.lock();
+        let may_go = tail.asking.is_empty();
+        if may_go {
+            tail.ended.get_or_insert(reason);
+        }
+        may_go
+    }
+
+    /// From now on the peer's thread wants to know when the last answer has gone out; true if one is owed.
+    pub(super) fn drain(&self) -> bool {
+        self.is_draining.store(true, Ordering::SeqCst);
+        self.owed() > 0
+    }
+
+    fn serve(self: &Arc<Self>, call: Call) {
+        let Call { id, service, depth, deadline, payload } = call;
+        let Some(caller) = self.remote() else { return };
+        let deadline = Instant::now() + self.line.clock.until(deadline);
+        let request = services::Request { caller, service, payload, deadline };
+        let requests = Arc::clone(self);
+        self.line.services.serve(request, depth, move |outcome, payload| requests.answer(id, outcome, payload));
+    }
+
+    /// A service has its answer.
+    fn answer(&self, id: u64, outcome: Outcome, payload: Vec<u8>) {
+        let (in_time, is_last) = {
+            let mut serving = self.serving.lock();
+            (serving.answered(id), serving.is_empty())
+        };
+        if !in_time {
+            return;
+        }
+        self.line.services.counts.note(outcome);
+        self.send_response(id, outcome, payload);
+        if !context::current().is_inline {
+            // What was answered on the reactor's thread leaves when all of this read is answered.
+            self.flush();
+        }
+        if is_last && self.is_draining.load(Ordering::SeqCst) {
+            (self.line.look)();
+        }
+    }
+
+    fn send_request(&self, id: u64, question: Question<'_>) -> Result<(), Reason> {
+        let Question { service, payload, deadline, depth } = question;
+        let sink = self.sink().ok_or(Reason::Unexpected)?;
+        let remaining = self.line.clock.until(deadline).as_millis();
+        let first = payload.len().min(PIECE);
+        let request = Request {
+            id,
+            service: service.clone(),
+            // Whoever waits for longer than 49 days is answered before.
+            remaining_ms: u32::try_from(remaining).unwrap_or(u32::MAX),
+            depth,
+            length: u32::try_from(payload.len()).map_err(|_| Reason::Internal)?,
+            payload: Bytes(payload[..first].to_vec()),
+        };
+        let body = (first < payload.len()).then(|| Body::new(Side::Tail, id, payload.to_vec(), first));
+        sink.queue_load(id, encode_frame(&TailMessage::Request(request)), body)
+    }
+
+    /// An answer that finds no room is replaced by word of that; if not even that has room, the connection is lost anyway.
+    fn send_response(&self, id: u64, outcome: Outcome, payload: Vec<u8>) {
+        if self.try_send_response(id, outcome, payload).is_err() {
+            let _ = self.try_send_response(id, Outcome::Failed(Failure::Unsent), Vec::new());
+        }
+    }
+
+    fn try_send_response(&self, id: u64, outcome: Outcome, payload: Vec<u8>) -> Result<(), Reason> {
+        let Some(sink) = self.sink() else { return Ok(()) };
+        let first = payload.len().min(PIECE);
+        let length = u32::try_from(payload.len()).map_err(|_| Reason::Internal)?;
+        let beginning = Bytes(payload[..first].to_vec());
+        let response = HeadMessage::Response(Response { id, outcome, length, payload: beginning });
+        let body = (first < payload.len()).then(|| Body::new(Side::Head, id, payload, first));
+        sink.queue_load(id, encode_frame(&response), body)
+    }
+
+    fn flush(&self) {
+        if let Some(sink) = self.sink() {
+            // A broken sink is told by the reactor, with the reason.
+            let _ = sink.flush();
+        }
+    }
+
+    fn sink(&self) -> Option<Arc<Sink>> {
+        self.link.lock().clone()
+    }
+}

@@ -1,0 +1,59 @@
+//! What a node gives each of its peers.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use parking_lot::Mutex;
+
+use super::main_loop::Checked;
+use super::sink::Budget;
+use crate::clock::Clock;
+use crate::protocol::discovery::agreement::Claim;
+use crate::protocol::identity::PeerId;
+use crate::protocol::peer_state::PeerTimes;
+use crate::protocol::requests::Window;
+use crate::reactor::ReactorHandle;
+use crate::secure::credentials::Credentials;
+use crate::secure::door::Door;
+use crate::secure::network_key::KeyRing;
+use crate::secure::recent::Recent;
+use crate::services::Services;
+
+/// What all peers of a node share.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The node's clock.
+    pub clock: Clock,
+    /// Where connections are made.
+    pub reactor: ReactorHandle,
+    /// Where signatures are checked.
+    pub door: Arc<Door>,
+    /// What this node shows in a handshake.
+    pub credentials: Arc<Credentials>,
+    /// The network's keys.
+    pub keys: Arc<KeyRing>,
+    /// First messages of handshakes that were seen lately.
+    pub seen: Arc<Recent>,
+    /// What the node may state of its view now; changed by the controller in the same step as the view.
+    pub claim: Arc<Mutex<Claim>>,
+    /// Bound on the bytes queued for all peers.
+    pub budget: Arc<Budget>,
+    /// Bound on the bytes queued for one.
+    pub max_queued: usize,
+    /// How much may be open on one connection, in each direction.
+    pub window: Window,
+    /// What this node answers.
+    pub services: Arc<Services>,
+    /// An edge that applications asked for is closed when nobody has asked for so long.
+    pub idle_close: Duration,
+    /// The durations of a connection.
+    pub times: PeerTimes,
+    /// Counts how often threads wake up.
+    pub wakeups: Arc<AtomicU64>,
+    /// Counts the heartbeats answered.
+    pub answered: Arc<AtomicU64>,
+    /// To the controller; a peer waits if it is full.
+    pub events: Sender<(PeerId, Checked)>,
+}

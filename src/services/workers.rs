@@ -1,0 +1,197 @@
+//! The workers: a few threads for handlers that may block.
+//!
+//! ```text
+//!   offer ──▶ Line (bounded, callers take turns) ──▶ work-0 … work-7 ──▶ reply
+//!                │ full: of whoever waits with most the newest, or this one
+//!                └──▶ refused: overloaded
+//! ```
+//!
+//! Threads are started when there is work for them, and end when there was none for a while. A handler that panics costs its
+//! own call; one that never returns costs its thread. At the end the threads that are still at work are left behind.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::context::{self, Context};
+use super::{Handler, Reply, Request};
+use crate::protocol::identity::ControllerId;
+use crate::protocol::requests::line::Line;
+use crate::protocol::requests::message::{Failure, Outcome, Refusal};
+
+/// A worker's stack: what runs on it is other people's code, which expects what threads usually have. Untouched, it costs
+/// nothing.
+const STACK: usize = 2 * 1024 * 1024;
+/// A thread that had nothing to do for so long ends. Shorter starts threads more often; longer keeps their stacks.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// One call for a handler.
+pub(super) struct Job {
+    pub(super) request: Request,
+    pub(super) depth: u8,
+    pub(super) handler: Handler,
+    pub(super) reply: Reply,
+}
+
+/// The threads and their line.
+pub(super) struct Workers(Arc<Hall>);
+
+struct Hall {
+    limit: usize,
+    state: Mutex<State>,
+    /// There is work, or the end has come.
+    work: Condvar,
+    /// A thread has ended.
+    ended: Condvar,
+}
+
+struct State {
+    line: Line<ControllerId, Job>,
+    /// Threads that wait for work.
+    idle: usize,
+    threads: BTreeMap<usize, JoinHandle<()>>,
+    /// Threads that have come to their end, and are to be joined.
+    over: Vec<usize>,
+    is_over: bool,
+}
+
+impl Workers {
+    /// At most so many threads; as many calls again may wait.
+    pub(super) fn new(limit: usize) -> Self {
+        let line = Line::new(limit.saturating_mul(2));
+        let state = State { line, idle: 0, threads: BTreeMap::new(), over: Vec::new(), is_over: false };
+        Self(Arc::new(Hall { limit, state: Mutex::new(state), work: Condvar::new(), ended: Condvar::new() }))
+    }
+
+    /// Takes a call in, or answers it: there is no place, or no thread to be had.
+    pub(super) fn offer(&self, job: Job) {
+        let mut state = self.0.state.lock();
+        if state.is_over {
+            drop(state);
+            return job.reply.answer(Outcome::Refused(Refusal::Leaving), Vec::new());
+        }
+        let caller = job.request.caller.id;
+        let refused = match state.line.offer(caller, job) {
+            Ok(evicted) => evicted,
+            Err(job) => Some(job),
+        };
+        if state.idle < state.line.waiting() && state.threads.len() - state.over.len() < self.0.limit {
+            self.0.start_thread(&mut state);
+        }
+        drop(state);
+        self.0.work.notify_one();
+        if let Some(job) = refused {
+            job.reply.answer(Outcome::Refused(Refusal::Overloaded), Vec::new());
+        }
+    }
+
+    /// Nothing more is begun; waits for what is at work, until then.
+    pub(super) fn end(&self, deadline: Instant) {
+        let mut state = self.0.state.lock();
+        state.is_over = true;
+        let waiting = state.line.clear();
+        self.0.work.notify_all();
+        drop(state);
+        for job in waiting {
+            job.reply.answer(Outcome::Refused(Refusal::Leaving), Vec::new());
+        }
+        let mut state = self.0.state.lock();
+        while state.over.len() < state.threads.len() && !self.0.ended.wait_until(&mut state, deadline).timed_out() {}
+        let ended = state.take_ended();
+        let stuck = state.threads.len();
+        drop(state);
+        ended.into_iter().for_each(join);
+        if stuck > 0 {
+            log::warn!("{stuck} handlers are still at work: they are left to themselves");
+        }
+    }
+}
+
+impl Hall {
+    /// A call without a thread waits for the next one; if there is none at all, it is answered.
+    fn start_thread(self: &Arc<Self>, state: &mut State) {
+        state.take_ended().into_iter().for_each(join);
+        // There are fewer than `limit`: one of so many numbers is free.
+        let number = (0..self.limit).find(|number| !state.threads.contains_key(number)).unwrap_or(self.limit);
+        let hall = Arc::clone(self);
+        let named = thread::Builder::new().name(format!("work-{number}")).stack_size(STACK);
+        match named.spawn(move || hall.run(number)) {
+            Ok(thread) => _ = state.threads.insert(number, thread),
+            Err(error) => {
+                log::error!("no thread for a handler ({error}): raise the limit of threads, or lower limits.workers");
+                if state.threads.len() == state.over.len() {
+                    // Dropped, they answer for themselves.
+                    drop(state.line.clear());
+                }
+            }
+        }
+    }
+
+    fn run(self: &Arc<Self>, number: usize) {
+        let mut state = self.state.lock();
+        loop {
+            if let Some((caller, job)) = state.line.take() {
+                drop(state);
+                work(job);
+                state = self.state.lock();
+                state.line.done(caller);
+                continue;
+            }
+            if state.is_over {
+                break;
+            }
+            state.idle += 1;
+            let waited = self.work.wait_for(&mut state, IDLE);
+            state.idle -= 1;
+            if waited.timed_out() && state.line.waiting() == 0 {
+                break;
+            }
+        }
+        state.over.push(number);
+        self.ended.notify_all();
+    }
+}
+
+impl State {
+    fn take_ended(&mut self) -> Vec<JoinHandle<()>> {
+        let over = std::mem::take(&mut self.over);
+        over.iter().filter_map(|number| self.threads.remove(number)).collect()
+    }
+}
+
+/// A thread that has said that it is over: this is short.
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        log::error!("a worker has failed");
+    }
+}
+
+fn work(job: Job) {
+    let Job { request, depth, handler, reply } = job;
+    if request.deadline <= Instant::now() {
+        return reply.answer(Outcome::Refused(Refusal::TimedOut), Vec::new());
+    }
+    let context = Context { depth, deadline: Some(request.deadline), is_inline: false };
+    let (outcome, payload) = run(&*handler, request, context);
+    reply.answer(outcome, payload);
+}
+
+/// Runs a handler; one that panics has failed, and nothing else has.
+pub(super) fn run(
+    handler: &(dyn Fn(Request) -> super::Response + Send + Sync),
+    request: Request,
+    context: Context,
+) -> (Outcome, Vec<u8>) {
+    let service = request.service.clone();
+    match catch_unwind(AssertUnwindSafe(|| context::within(context, || handler(request)))) {
+        Ok(response) => response.into_parts(),
+        Err(_) => {
+            log::error!("the handler of service {service} panicked");
+            (Outcome::Failed(Failure::Panicked), Vec::new())
+        }
+    }
+}
