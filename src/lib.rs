@@ -44,6 +44,7 @@
 //!  4  controller         the node's threads: main, listen, monitor idle, monitor status, network discovery
 //!     simulator          the same thinking in virtual time, without threads
 //!  3  peer, admin        one connection's thread · JSON lines over a Unix socket, to a desk where the controller sits
+//!     services           who answers requests
 //!  2  reactor, secure    the thread that reads all sockets · keys, and what was signed
 //!  1  protocol           the thinking: pure, time and chance are arguments
 //!     config, clock      what a node is told; the one place that asks for the time

@@ -18,6 +18,7 @@ const FLOORS: [(&str, usize); 13] = [
     ("secure", 2),
     ("services", 2),
     ("peer", 3),
+    ("services", 3),
     ("admin", 3),
     ("controller", 4),
     ("simulator", 4),

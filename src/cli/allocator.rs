@@ -15,8 +15,10 @@ use std::sync::Arc;
 
 use signal_hook::consts::SIGPIPE;
 
-const TUNABLES: &str = "GLIBC_TUNABLES";
-const ONE_POOL: &str = "glibc.malloc.arena_max=1";
+use crate::services::program::OWN_TUNABLES;
+
+const TUNABLES: &str = OWN_TUNABLES.0;
+const ONE_POOL: &str = OWN_TUNABLES.1;
 /// The older name of the same.
 const ARENAS: &str = "MALLOC_ARENA_MAX";
 

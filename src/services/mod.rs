@@ -9,6 +9,7 @@
 //! Who asks is known by the key that the connection was made with, never by what it calls itself.
 
 pub mod context;
+pub mod program;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
