@@ -14,7 +14,10 @@ mod field;
 mod file;
 mod keys;
 mod load;
+mod requests;
+mod services;
 mod size;
+mod subject;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -28,9 +31,12 @@ use log::LevelFilter;
 use crate::protocol::address::HostPort;
 use crate::protocol::expected::Expected;
 use crate::protocol::identity::{ControllerId, Label};
+use crate::protocol::requests::service::ServiceName;
 
 pub use keys::{Key, keys};
 pub use load::{ConfigError, Loaded, Origin, Origins, Overrides};
+pub use requests::{Requests, Service};
+pub use services::{ServiceKey, service_keys};
 
 /// Everything a node can be told.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +53,10 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// How it spreads and learns what the network looks like.
     pub discovery: Discovery,
+    /// How it asks others, and which services it answers by itself.
+    pub requests: Requests,
+    /// The services that programs answer, and who may ask for which: at most [`Service::MOST`].
+    pub services: BTreeMap<ServiceName, Service>,
     /// What it refuses to exceed.
     pub limits: Limits,
     /// What it writes about itself.
@@ -308,6 +318,20 @@ pub struct Limits {
     /// half the budget each is half as large, though none is below 64KiB. Lower for small machines, higher where many
     /// peers stall and memory is there. Bound: 4MiB to 2GiB.
     pub memory_budget: usize,
+    /// Bytes of one payload, of a request or of its answer. Lower bounds what each open request holds at either end;
+    /// higher carries larger things in one go. Each node keeps to its own bound, whatever the other's is. Bound: 64KiB to
+    /// 16MiB, at most `max_outstanding_bytes`.
+    pub max_payload: usize,
+    /// Requests that one peer may have open here, and this node at one peer. Lower bounds what one caller can occupy;
+    /// higher keeps more of them under way over a long line. Bound: 1 to 65,535.
+    pub max_outstanding: usize,
+    /// The same in bytes of their payloads. Lower bounds memory, of which each peer may take so much in either direction;
+    /// higher lets more large requests be under way. Bound: 64KiB to 1GiB.
+    pub max_outstanding_bytes: usize,
+    /// Threads for handlers that may block, programs of services among them, begun when they are needed; as many calls
+    /// again may wait, and what comes then is refused. Fewer bound threads and processes; more let as many slow ones
+    /// run at once. Bound: 1 to 256.
+    pub workers: usize,
     /// From a message's first frame to its last. Shorter frees the memory of senders who never finish; longer admits
     /// large messages over thin lines. Bound: 100ms to 10m.
     pub frame_timeout: Duration,
@@ -364,6 +388,10 @@ impl Default for Limits {
             max_queued: 2 << 20,
             max_queued_total: 64 << 20,
             memory_budget: Self::USUAL_BUDGET,
+            max_payload: 1 << 20,
+            max_outstanding: 256,
+            max_outstanding_bytes: 8 << 20,
+            workers: 8,
             frame_timeout: Duration::from_secs(30),
             max_nodes: 16_384,
             max_addresses: 4096,

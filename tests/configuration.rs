@@ -7,8 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use kithd::config::{Config, Overrides, keys};
+use kithd::config::{Config, Origin, Overrides, Service, keys, service_keys};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -24,14 +25,19 @@ fn the_documented_file_holds_every_key_with_its_default() {
     }
 
     // Once the commented-out examples are live, no key is missing, and each example is accepted.
-    let all: Vec<&str> =
-        text.lines().map(|line| line.strip_prefix("# ").filter(|l| is_setting(l)).unwrap_or(line)).collect();
+    let is_live = |line: &&str| is_setting(line) || line.starts_with('[');
+    let all: Vec<&str> = text.lines().map(|line| line.strip_prefix("# ").filter(is_live).unwrap_or(line)).collect();
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("all.toml");
     fs::write(&path, all.join("\n")).unwrap();
     let loaded = Config::load(Some(&path), &Overrides::default()).unwrap();
     let silent: Vec<_> = keys().iter().filter(|key| loaded.origins.of(key.name).to_string() == "default").collect();
     assert!(silent.is_empty(), "not in config/kithd.toml: {silent:?}");
+    let (uptime, service) = loaded.config.services.first_key_value().unwrap();
+    let silent: Vec<_> = service_keys().iter().map(|key| key.name_of(uptime)).collect();
+    let silent: Vec<_> = silent.iter().filter(|key| *loaded.origins.of(key) == Origin::Default).collect();
+    assert!(silent.is_empty(), "not in config/kithd.toml: {silent:?}");
+    assert_eq!(*service, Service { command: vec!["uptime".to_owned()], ..Service::default() });
 
     // Only what depends on the machine, or has no default, is commented out.
     let live: BTreeSet<_> = text.lines().filter(|line| is_setting(line)).map(name).collect();
@@ -57,6 +63,8 @@ fn a_bad_file_is_refused_in_one_line_with_place_and_cure() {
     let tags = format!("[node.tags]\na = \"b\"\nlong = \"{}\"", "x".repeat(251));
     let many =
         format!("[listen]\naddresses = [{}]", (1..=17).map(|n| format!("\"127.0.0.1:{n}\",")).collect::<String>());
+    let words = format!("[services.a]\ncommand = [{}]", (0..=64).map(|n| format!("\"{n}\",")).collect::<String>());
+    let services: String = (0..=256).map(|n| format!("services.s{n}.allow = []\n")).collect();
     #[rustfmt::skip]
     let cases = [
         // The value.
@@ -102,8 +110,31 @@ fn a_bad_file_is_refused_in_one_line_with_place_and_cure() {
         ("timeout = \"1s\"", "line 1: timeout = \"1s\": unknown key; did you mean heartbeat.timeout?"),
         ("[node]\ncolour = \"red\"", "line 2: node.colour = \"red\": unknown key; [node] has label, state_dir, tags, socket"),
         ("[hartbeat]", "line 1: [hartbeat]: unknown table; did you mean [heartbeat]?"),
-        ("[\"a\\nb\"]", "line 1: [a\\nb]: unknown table; the tables are node, listen, network, monitor, heartbeat, discovery, limits, log"),
+        ("[\"a\\nb\"]", "line 1: [a\\nb]: unknown table; the tables are node, listen, network, monitor, heartbeat, discovery, requests, limits, log, services"),
+        // A service's.
+        ("[services.uptime]\ncomand = [\"uptime\"]", "line 2: services.uptime.comand = [\"uptime\"]: unknown key; did you mean services.uptime.command?"),
+        ("services.uptime.user = \"nobody\"", "line 1: services.uptime.user = \"nobody\": unknown key; [services.uptime] has command, timeout, max_output, allow"),
+        ("[services.uptime]\ncommand = \"uptime -p\"", "line 2: services.uptime.command = \"uptime -p\": must be a list of words in quotes, as in [\"df\", \"-h\"]"),
+        ("[services.uptime]\ncommand = [\"uptime\", 7]", "line 2: services.uptime.command = 7: must be a list of words in quotes, as in [\"df\", \"-h\"]"),
+        ("[services.uptime]\ncommand = []", "line 2: services.uptime.command = []: needs a program; leave it out where another one registers the service"),
+        ("[services.uptime]\ncommand = [\"\"]", "line 2: services.uptime.command = \"\": is no program; give its name or its path"),
+        ("[services.uptime]\ncommand = [\"a\", \"\\u0000\"]", "line 2: services.uptime.command = \"\\u0000\": has a NUL, which no argument can have; leave it out"),
+        (&words, "line 2: services.a.command = \"64\": is one too many; 64 are allowed"),
+        ("[services.uptime]\ncommand = [\"uptime\"]\ntimeout = 5", "line 3: services.uptime.timeout = 5: must be a duration in quotes, as in \"500ms\""),
+        ("[services.uptime]\ncommand = [\"uptime\"]\ntimeout = \"1ms\"", "line 3: services.uptime.timeout = \"1ms\": must be from 10ms to 1h; 5s is the default"),
+        ("[services.uptime]\ncommand = [\"uptime\"]\nmax_output = \"1GiB\"", "line 3: services.uptime.max_output = \"1GiB\": must be from 0 to 16MiB; 64KiB is the default"),
+        ("services.uptime.allow = [\"alpha\"]", "line 1: services.uptime.allow = \"alpha\": is no node's id; give the 64 hex digits that 'kithd identity' prints there"),
+        ("[services.\"up time\"]\nallow = []", "line 1: services.up time = {…}: a service's name has only A-Z a-z 0-9 . _ -, this one has ' '"),
+        ("[services]\nuptime = [\"uptime\"]", "line 2: services.uptime = [\"uptime\"]: is a table; write its keys below a line [services.uptime]"),
+        ("[[services]]\nname = \"uptime\"", "line 1: services = [[services]]: is a table; write a service's keys below a line [services.NAME]"),
+        ("[service.uptime]\ncommand = [\"uptime\"]", "line 1: [service]: unknown table; did you mean [services]?"),
+        (&services, "line 257: services.s256.allow = []: is of one service too many; 256 are allowed"),
         // Two keys.
+        ("[services.echo]\ncommand = [\"cat\"]", "line 2: services.echo.command = [\"cat\"]: names a program for what the node answers itself; choose another name, or set requests.echo = false"),
+        ("[services.a]\nallow = []\ntimeout = \"5s\"", "line 3: services.a.timeout = \"5s\": bounds a program, and there is none; add a command to the service, or leave this out"),
+        ("[services.a]\ncommand = [\"a\"]\nmax_output = \"2MiB\"", "line 3: services.a.max_output = \"2MiB\": must not be more than limits.max_payload, which is 1MiB (default)"),
+        ("services.a.command = [\"a\"]\nservices.a.max_output = \"512KiB\"\nlimits.max_payload = \"64KiB\"", "line 3: limits.max_payload = \"64KiB\": must not be less than services.a.max_output, which is 512KiB (kithd.toml:2)"),
+        ("[limits]\nmax_payload = \"16MiB\"", "line 2: limits.max_payload = \"16MiB\": must not be more than limits.max_outstanding_bytes, which is 8MiB (default)"),
         ("[limits]\nmax_pending = 4", "line 2: limits.max_pending = 4: must not be less than limits.max_pending_per_prefix, which is 8 (default)"),
         ("[discovery]\naccept_ring = 40\naccept = 20", "line 3: discovery.accept = 20: must not be less than discovery.accept_ring, which is 40 (kithd.toml:2)"),
         (&long, "line 2: node.socket = \"/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…: makes a socket path of 108 bytes, and 107 are allowed; set node.socket to a shorter path"),
@@ -245,6 +276,43 @@ fn show_tells_each_value_and_where_it_came_from() {
     assert!(rows.contains(&["listen.advertise", "-", "default"].map(str::to_owned).to_vec()), "{table}");
 }
 
+/// Services come after all keys, each with all of its own.
+#[test]
+fn show_tells_services_too() {
+    let directory = TempDir::new().unwrap();
+    let id = "1c9f02ab".repeat(8);
+    let text = format!(
+        "requests.identity = false\n[services]\nidentity.command = [\"kithd\", \"identity\"]\n[services.df]\n\
+         command = [\"df\", \"-h\", \"-h\"]\nmax_output = 4096\nallow = [\"{id}\"]\n[services.echo]\nallow = [\"{id}\"]\n"
+    );
+    fs::write(directory.path().join("kithd.toml"), text).unwrap();
+    let run = |format| kithd(directory.path(), ["config", "show", "--config", "kithd.toml", "--format", format]);
+    let output = run("json");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = shown["keys"].as_array().unwrap();
+    let told: Vec<String> =
+        rows[keys().len()..].iter().map(|row| format!("{}={} {}", row["key"], row["value"], row["from"])).collect();
+    let expected = [
+        r#""services.df.command"=["df","-h","-h"] "kithd.toml:5""#.to_owned(),
+        r#""services.df.timeout"="5s" "default""#.to_owned(),
+        r#""services.df.max_output"=4096 "kithd.toml:6""#.to_owned(),
+        format!(r#""services.df.allow"=["{id}"] "kithd.toml:7""#),
+        r#""services.echo.command"=[] "default""#.to_owned(),
+        r#""services.echo.timeout"="5s" "default""#.to_owned(),
+        r#""services.echo.max_output"=65536 "default""#.to_owned(),
+        format!(r#""services.echo.allow"=["{id}"] "kithd.toml:9""#),
+        r#""services.identity.command"=["kithd","identity"] "kithd.toml:3""#.to_owned(),
+        r#""services.identity.timeout"="5s" "default""#.to_owned(),
+        r#""services.identity.max_output"=65536 "default""#.to_owned(),
+        r#""services.identity.allow"=[] "default""#.to_owned(),
+    ];
+    assert_eq!(told, expected);
+    let table = String::from_utf8(run("table").stdout).unwrap();
+    let row = table.lines().find(|line| line.starts_with("services.df.command ")).unwrap();
+    assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["services.df.command", "df,", "-h,", "-h", "kithd.toml:5"]);
+}
+
 #[test]
 fn check_says_ok() {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -266,6 +334,27 @@ fn values_set_by_a_program_are_checked_too() {
     config.listen.addresses.clear();
     let error = config.check().unwrap_err().to_string();
     assert!(error.starts_with("listen.addresses = []: needs an address;"), "{error}");
+
+    let with = |service: Service| {
+        let services = [("a".parse().unwrap(), service)].into();
+        Config { services, ..Config::default() }.check().map_err(|error| error.to_string())
+    };
+    let command = vec!["a\nb".to_owned()];
+    assert_eq!(with(Service { command: command.clone(), ..Service::default() }), Ok(()));
+    let endless = with(Service { timeout: Duration::MAX, command: command.clone(), ..Service::default() }).unwrap_err();
+    assert!(endless.contains("must be from 10ms to 1h; 5s is the default"), "{endless}");
+    let long = with(Service { max_output: 2 << 20, command, ..Service::default() }).unwrap_err();
+    assert_eq!(
+        long,
+        "services.a.max_output = 2097152: must not be more than limits.max_payload, which is 1MiB (default)"
+    );
+    let idle = with(Service { max_output: 7, ..Service::default() }).unwrap_err();
+    assert!(idle.starts_with("services.a.max_output = 7: bounds a program, and there is none;"), "{idle}");
+    let services = (0..=256).map(|n| {
+        (format!("s{n:03}").parse().unwrap(), Service { command: vec!["a".to_owned()], ..Service::default() })
+    });
+    let many = Config { services: services.collect(), ..Config::default() }.check().unwrap_err().to_string();
+    assert_eq!(many, "services.s256.command = [\"a\"]: is of one service too many; 256 are allowed");
 }
 
 fn command<S: AsRef<OsStr>>(directory: &Path, args: impl IntoIterator<Item = S>) -> Command {

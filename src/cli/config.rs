@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::flags;
 use super::table::{Align, Cell, Table};
-use crate::config::{Loaded, keys};
+use crate::config::{Config, Loaded, keys, service_keys};
 use crate::controller::node::network_keys;
 use crate::protocol::escape::{escaped, escaped_json};
 
@@ -53,26 +53,45 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     }
 }
 
+/// One key with its value.
+struct Row {
+    key: String,
+    words: Vec<String>,
+    json: Value,
+}
+
+/// Every key, those of the services that there are last.
+fn rows(config: &Config) -> Vec<Row> {
+    let keys = keys().iter();
+    let mut rows: Vec<Row> =
+        keys.map(|key| Row { key: key.name.to_owned(), words: key.words(config), json: key.json(config) }).collect();
+    for (name, service) in &config.services {
+        rows.extend(service_keys().iter().map(|key| Row {
+            key: key.name_of(name),
+            words: key.words(service),
+            json: key.json(service),
+        }));
+    }
+    rows
+}
+
 fn as_table(loaded: &Loaded) -> String {
     let mut table = Table::new(&[("key", Align::Left), ("value", Align::Left), ("from", Align::Left)]);
-    for key in keys() {
-        let value = key.words(&loaded.config).join(", ");
+    for row in rows(&loaded.config) {
+        let value = row.words.join(", ");
         let value = if value.is_empty() { "-".to_owned() } else { value };
-        let from = loaded.origins.of(key.name).to_string();
-        table.row([Cell::from(key.name), Cell::from(value.as_str()), Cell::from(from.as_str())]);
+        let from = loaded.origins.of(&row.key).to_string();
+        table.row([row.key, value, from].map(Cell::from));
     }
     table.draw(false)
 }
 
 fn as_json(loaded: &Loaded) -> Value {
-    let row = |key: &crate::config::Key| {
-        json!({
-            "key": key.name,
-            "value": key.json(&loaded.config),
-            "from": loaded.origins.of(key.name).to_string(),
-        })
+    let row = |row: Row| {
+        let from = loaded.origins.of(&row.key).to_string();
+        json!({ "key": row.key, "value": row.json, "from": from })
     };
-    json!({ "schema": 1, "keys": keys().iter().map(row).collect::<Vec<_>>() })
+    json!({ "schema": 1, "keys": rows(&loaded.config).into_iter().map(row).collect::<Vec<_>>() })
 }
 
 /// Over several lines, none of which a value can break or turn about.

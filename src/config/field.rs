@@ -11,32 +11,33 @@ use std::time::Duration;
 use log::LevelFilter;
 use serde_json::{Value, json};
 
-use super::{Config, Listen, Network, duration, size};
+use super::{Config, Listen, Network, Service, duration, size};
 use crate::protocol::address::{self, HostPort};
 use crate::protocol::expected::{Expected, MAX_EXPECTED};
 use crate::protocol::identity::{self, ControllerId};
 use crate::protocol::tags::{self, Tags};
 
-/// Where in the configuration a value is.
-type At<T> = fn(&mut Config) -> &mut T;
+/// Where in the configuration, or in a part of it, a value is.
+type At<C, T> = fn(&mut C) -> &mut T;
 
 /// What kind of value a key has, where it is, and between which bounds.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Field {
-    Label(At<identity::Label>),
-    Level(At<LevelFilter>),
-    Path(At<PathBuf>),
-    OptionalPath(At<Option<PathBuf>>),
-    Advertise(At<Option<SocketAddr>>),
-    Addresses(At<Vec<SocketAddr>>),
-    Hosts(At<Vec<HostPort>>),
-    Ids(At<Vec<ControllerId>>),
-    Expected(At<Vec<Expected>>),
-    Tags(At<Tags>),
-    Time(At<Duration>, Duration, Duration),
-    Count(At<usize>, usize, usize),
-    Size(At<usize>, usize, usize),
-    Switch(At<bool>),
+#[derive(Debug)]
+pub(super) enum Field<C = Config> {
+    Label(At<C, identity::Label>),
+    Level(At<C, LevelFilter>),
+    Path(At<C, PathBuf>),
+    OptionalPath(At<C, Option<PathBuf>>),
+    Advertise(At<C, Option<SocketAddr>>),
+    Addresses(At<C, Vec<SocketAddr>>),
+    Hosts(At<C, Vec<HostPort>>),
+    Ids(At<C, Vec<ControllerId>>),
+    Expected(At<C, Vec<Expected>>),
+    Command(At<C, Vec<String>>),
+    Tags(At<C, Tags>),
+    Time(At<C, Duration>, Duration, Duration),
+    Count(At<C, usize>, usize, usize),
+    Size(At<C, usize>, usize, usize),
+    Switch(At<C, bool>),
 }
 
 /// The form of a value in the file.
@@ -64,9 +65,18 @@ pub(super) struct Fault {
     pub(super) message: String,
 }
 
-impl Field {
+/// Not derived: that would ask for a configuration that can be copied.
+impl<C> Clone for Field<C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for Field<C> {}
+
+impl<C: Clone + Default> Field<C> {
     /// Sets the value from words, or says which is wrong and why.
-    pub(super) fn set(self, config: &mut Config, words: &[String]) -> Result<(), Fault> {
+    pub(super) fn set(self, config: &mut C, words: &[String]) -> Result<(), Fault> {
         match self {
             Self::Label(at) => *at(config) = one(words, |word| word.parse())?,
             Self::Level(at) => *at(config) = one(words, |word| self.level(word))?,
@@ -77,6 +87,7 @@ impl Field {
             Self::Hosts(at) => *at(config) = each(words, Network::CONNECT_MAX, str::parse)?,
             Self::Ids(at) => *at(config) = each(words, Network::ALLOW_MAX, id)?,
             Self::Expected(at) => *at(config) = each(words, MAX_EXPECTED, str::parse)?,
+            Self::Command(at) => *at(config) = command(words)?,
             Self::Tags(at) => *at(config) = tags(words)?,
             Self::Switch(at) => *at(config) = one(words, |word| word.parse().map_err(|_| self.expected().to_owned()))?,
             Self::Time(at, least, most) => *at(config) = one(words, |word| self.time(word, least, most))?,
@@ -88,7 +99,7 @@ impl Field {
     }
 
     /// The value as words, none if it is not set; [`Field::set`] makes the same value of them.
-    pub(super) fn words(self, config: &Config) -> Vec<String> {
+    pub(super) fn words(self, config: &C) -> Vec<String> {
         fn texts<T: Display>(values: &[T]) -> Vec<String> {
             values.iter().map(T::to_string).collect()
         }
@@ -104,6 +115,7 @@ impl Field {
             Self::Hosts(at) => texts(at(config)),
             Self::Ids(at) => texts(at(config)),
             Self::Expected(at) => texts(at(config)),
+            Self::Command(at) => at(config).clone(),
             Self::Tags(at) => at(config).iter().map(|(key, value)| format!("{key}={value}")).collect(),
             Self::Time(at, ..) => vec![duration::text(*at(config))],
             Self::Count(at, ..) => vec![at(config).to_string()],
@@ -113,18 +125,20 @@ impl Field {
     }
 
     /// The value as JSON.
-    pub(super) fn json(self, config: &Config) -> Value {
+    pub(super) fn json(self, config: &C) -> Value {
         match self {
             Self::Count(at, ..) | Self::Size(at, ..) => json!(*at(&mut config.clone())),
             Self::Switch(at) => json!(*at(&mut config.clone())),
             Self::Tags(at) => json!(at(&mut config.clone())),
-            Self::Addresses(_) | Self::Hosts(_) | Self::Ids(_) | Self::Expected(_) => json!(self.words(config)),
+            Self::Addresses(_) | Self::Hosts(_) | Self::Ids(_) | Self::Expected(_) | Self::Command(_) => {
+                json!(self.words(config))
+            }
             _ => self.words(config).pop().map_or(Value::Null, Value::String),
         }
     }
 
     /// How much it is, for what can be compared: milliseconds, things, bytes.
-    pub(super) fn magnitude(self, config: &Config) -> Option<u128> {
+    pub(super) fn magnitude(self, config: &C) -> Option<u128> {
         match self {
             Self::Time(at, ..) => Some(at(&mut config.clone()).as_millis()),
             Self::Count(at, ..) | Self::Size(at, ..) => Some(*at(&mut config.clone()) as u128),
@@ -138,7 +152,7 @@ impl Field {
             Self::Count(..) => Shape::Number,
             Self::Size(..) => Shape::Size,
             Self::Switch(_) => Shape::Switch,
-            Self::Addresses(_) | Self::Hosts(_) | Self::Ids(_) | Self::Expected(_) => Shape::List,
+            Self::Addresses(_) | Self::Hosts(_) | Self::Ids(_) | Self::Expected(_) | Self::Command(_) => Shape::List,
             Self::Tags(_) => Shape::Table,
             _ => Shape::Text,
         }
@@ -154,6 +168,7 @@ impl Field {
             Self::Hosts(_) => "HOST:PORT",
             Self::Ids(_) => "ID",
             Self::Expected(_) => "NODE",
+            Self::Command(_) => "WORD",
             Self::Tags(_) => "KEY=VALUE",
             Self::Time(..) => "DURATION",
             Self::Count(..) => "NUMBER",
@@ -173,6 +188,7 @@ impl Field {
             Self::Hosts(_) => r#"must be a list of places in quotes, as in ["192.0.2.1:7100", "seed.example:7100"]"#,
             Self::Ids(_) => r#"must be a list of ids in quotes, as in ["1c9f…"], each of 64 hex digits"#,
             Self::Expected(_) => r#"must be a list of labels or ids in quotes, as in ["db-1", "db-2"]"#,
+            Self::Command(_) => r#"must be a list of words in quotes, as in ["df", "-h"]"#,
             Self::Tags(_) => r#"must be a table of texts, as in { role = "web" }"#,
             Self::Time(..) => r#"must be a duration in quotes, as in "500ms""#,
             Self::Count(..) => "must be a whole number, as in 64",
@@ -212,7 +228,7 @@ impl Field {
     }
 
     fn default_text(self) -> String {
-        format!("{} is the default", self.words(&Config::default()).join(","))
+        format!("{} is the default", self.words(&C::default()).join(","))
     }
 }
 
@@ -252,6 +268,19 @@ fn addresses(words: &[String]) -> Result<Vec<SocketAddr>, Fault> {
             message: "needs an address; 127.0.0.1:0 listens on some port of loopback".to_owned(),
         }),
         false => Ok(addresses),
+    }
+}
+
+/// A program and its arguments, which may be alike.
+fn command(words: &[String]) -> Result<Vec<String>, Fault> {
+    let fault = |word, message: &str| Err(Fault { word, message: message.to_owned() });
+    let most = Service::WORDS_MAX;
+    match words.iter().position(|word| word.contains('\0')) {
+        _ if words.is_empty() => fault(None, "needs a program; leave it out where another one registers the service"),
+        _ if words[0].is_empty() => fault(Some(0), "is no program; give its name or its path"),
+        _ if words.len() > most => fault(Some(most), &format!("is one too many; {most} are allowed")),
+        Some(index) => fault(Some(index), "has a NUL, which no argument can have; leave it out"),
+        None => Ok(words.to_vec()),
     }
 }
 

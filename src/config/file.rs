@@ -11,7 +11,10 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::field::Shape;
 use super::keys::{self, Key};
 use super::load::{ConfigError, Origin, Setting, Word, shortened};
+use super::services;
+use super::subject::Subject;
 use crate::protocol::escape::escaped;
+use crate::protocol::requests::service::ServiceName;
 
 /// The longest file in bytes: several times the documented one. A wrong path (a disk, say) is noticed before it fills
 /// the memory.
@@ -41,7 +44,13 @@ pub(super) fn settings(name: &str, bytes: &[u8]) -> Result<Vec<Setting>, ConfigE
     let mut settings = Vec::new();
     for (table, value) in in_order(document.get_ref()) {
         let known = keys::keys().iter().any(|key| key.table() == table.get_ref().as_ref());
+        let is_services = table.get_ref() == services::TABLE;
         match value.get_ref() {
+            DeValue::Table(entries) if is_services => source.services(entries, &mut settings)?,
+            _ if is_services => {
+                let place = source.place(table.get_ref(), table.span(), value);
+                return Err(ConfigError::new(place, "is a table; write a service's keys below a line [services.NAME]"));
+            }
             DeValue::Table(entries) if known => {
                 for (key, value) in in_order(entries) {
                     settings.push(source.setting(table.get_ref(), key, value)?);
@@ -88,6 +97,25 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// All that is said of services, each in a table of its own.
+    fn services(&self, entries: &DeTable<'_>, settings: &mut Vec<Setting>) -> Result<(), ConfigError> {
+        for (name, value) in in_order(entries) {
+            let table = format!("{}.{}", services::TABLE, name.get_ref());
+            let place = || self.place(&table, name.span(), value);
+            let service = name.get_ref().parse::<ServiceName>();
+            let service = service.map_err(|message| ConfigError::new(place(), message))?;
+            let DeValue::Table(entries) = value.get_ref() else {
+                let message = format!("is a table; write its keys below a line [{table}]");
+                return Err(ConfigError::new(place(), message));
+            };
+            for (key, value) in in_order(entries) {
+                let known = services::find(key.get_ref()).ok_or_else(|| self.unknown_of(&service, key, value))?;
+                settings.push(self.said(Subject::Service(service.clone(), known), key.span(), value)?);
+            }
+        }
+        Ok(())
+    }
+
     fn setting(
         &self,
         table: &str,
@@ -98,21 +126,27 @@ impl Source<'_> {
         let Some(known) = keys::find(&name) else {
             return Err(self.unknown_key(&name, key.span(), value));
         };
-        let origin = Origin::File { file: self.name.to_owned(), line: self.line(key.span().start) };
-        let words = self.words(known, key.span(), value)?;
-        Ok(Setting { key: known, origin, place: self.place(&name, key.span(), value), words })
+        self.said(Subject::Key(known), key.span(), value)
+    }
+
+    fn said(&self, subject: Subject, at: Range<usize>, value: &Spanned<DeValue<'_>>) -> Result<Setting, ConfigError> {
+        let origin = Origin::File { file: self.name.to_owned(), line: self.line(at.start) };
+        let words = self.words(&subject, at.clone(), value)?;
+        let place = self.place(&subject.name(), at, value);
+        Ok(Setting { subject, origin, place, words })
     }
 
     /// The words of a value: itself, a list's items, or a table's entries as `key=value`.
-    fn words(&self, key: &Key, at: Range<usize>, value: &Spanned<DeValue<'_>>) -> Result<Vec<Word>, ConfigError> {
+    fn words(&self, key: &Subject, at: Range<usize>, value: &Spanned<DeValue<'_>>) -> Result<Vec<Word>, ConfigError> {
+        let name = key.name();
         match (key.shape(), value.get_ref()) {
             (Shape::List, DeValue::Array(items)) => {
-                items.iter().map(|item| self.word(key, key.name, item.span(), item)).collect()
+                items.iter().map(|item| self.word(key, &name, item.span(), item)).collect()
             }
             (Shape::Table, DeValue::Table(entries)) => in_order(entries)
                 .into_iter()
                 .map(|(tag, value)| {
-                    let name = format!("{}.{}", key.name, tag.get_ref());
+                    let name = format!("{name}.{}", tag.get_ref());
                     let mut word = self.word(key, &name, tag.span(), value)?;
                     if tag.get_ref().contains('=') {
                         return Err(ConfigError::new(word.place, "a tag's key has no '='; use another"));
@@ -121,13 +155,19 @@ impl Source<'_> {
                     Ok(word)
                 })
                 .collect(),
-            (Shape::List | Shape::Table, _) => Err(ConfigError::new(self.place(key.name, at, value), key.expected())),
-            _ => Ok(vec![self.word(key, key.name, at, value)?]),
+            (Shape::List | Shape::Table, _) => Err(ConfigError::new(self.place(&name, at, value), key.expected())),
+            _ => Ok(vec![self.word(key, &name, at, value)?]),
         }
     }
 
     /// One word: a text, or a number where the key wants one.
-    fn word(&self, key: &Key, name: &str, at: Range<usize>, value: &Spanned<DeValue<'_>>) -> Result<Word, ConfigError> {
+    fn word(
+        &self,
+        key: &Subject,
+        name: &str,
+        at: Range<usize>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<Word, ConfigError> {
         let place = self.place(name, at, value);
         match (key.shape(), value.get_ref()) {
             (Shape::Text | Shape::Size | Shape::List | Shape::Table, DeValue::String(text)) => {
@@ -171,6 +211,23 @@ impl Source<'_> {
         ConfigError::new(self.place(name, at, value), format!("unknown key; {cure}"))
     }
 
+    fn unknown_of(
+        &self,
+        service: &ServiceName,
+        key: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> ConfigError {
+        let cure = match services::nearest(key.get_ref()) {
+            Some(near) => format!("did you mean {}?", near.name_of(service)),
+            None => {
+                let known: Vec<_> = services::service_keys().iter().map(|key| key.name).collect();
+                format!("[{}.{service}] has {}", services::TABLE, known.join(", "))
+            }
+        };
+        let name = format!("{}.{service}.{}", services::TABLE, key.get_ref());
+        ConfigError::new(self.place(&name, key.span(), value), format!("unknown key; {cure}"))
+    }
+
     fn unknown_table(&self, table: &Spanned<DeString<'_>>) -> ConfigError {
         let name = table.get_ref();
         let place = format!("{}: line {}: [{}]", self.name, self.line(table.span().start), shortened(name));
@@ -197,6 +254,7 @@ impl Source<'_> {
 fn tables() -> Vec<&'static str> {
     let mut tables: Vec<_> = keys::keys().iter().map(Key::table).collect();
     tables.dedup();
+    tables.push(services::TABLE);
     tables
 }
 
@@ -237,6 +295,8 @@ mod tests {
             "limits",
             "max_nodes",
             "listen",
+            "services",
+            "command",
             "addresses",
             " = ",
             "\"",

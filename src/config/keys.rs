@@ -97,8 +97,9 @@ impl Key {
 
 /// All keys, in the order of the file.
 pub fn keys() -> &'static [Key] {
-    static KEYS: LazyLock<Vec<Key>> =
-        LazyLock::new(|| [node_and_network(), monitor_and_heartbeat(), discovery(), limits(), log()].concat());
+    static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+        [node_and_network(), monitor_and_heartbeat(), discovery(), requests(), limits(), log()].concat()
+    });
     &KEYS
 }
 
@@ -215,6 +216,20 @@ fn discovery() -> Vec<Key> {
     ]
 }
 
+fn requests() -> Vec<Key> {
+    use Field::{Switch, Time};
+    vec![
+        Key::new("requests.idle_close", Time(|c| &mut c.requests.idle_close, 100 * MS, 24 * HOUR))
+            .help("How long an edge for requests stays without one"),
+        Key::new("requests.timeout", Time(|c| &mut c.requests.timeout, 10 * MS, HOUR))
+            .help("How long a request may take, unless it says"),
+        Key::new("requests.echo", Switch(|c| &mut c.requests.echo)).help("Whether the service echo answers"),
+        Key::new("requests.status", Switch(|c| &mut c.requests.status)).help("Whether the service status answers"),
+        Key::new("requests.identity", Switch(|c| &mut c.requests.identity))
+            .help("Whether the service identity answers"),
+    ]
+}
+
 fn limits() -> Vec<Key> {
     use Field::{Count, Size, Switch, Time};
     const PEERS: usize = 65_535;
@@ -244,6 +259,14 @@ fn limits() -> Vec<Key> {
             .help("Most bytes waiting for all peers"),
         Key::new("limits.memory_budget", Size(|c| &mut c.limits.memory_budget, 4 << 20, 2 * GIB))
             .help("What all queues may take; the bounds above follow it"),
+        Key::new("limits.max_payload", Size(|c| &mut c.limits.max_payload, 64 * KIB, 16 << 20))
+            .help("Most bytes of one request, or of its answer"),
+        Key::new("limits.max_outstanding", Count(|c| &mut c.limits.max_outstanding, 1, 65_535))
+            .help("Most open requests of one peer, and at one"),
+        Key::new("limits.max_outstanding_bytes", Size(|c| &mut c.limits.max_outstanding_bytes, 64 * KIB, GIB))
+            .help("The same, in bytes of their payloads"),
+        Key::new("limits.workers", Count(|c| &mut c.limits.workers, 1, 256))
+            .help("Most threads for handlers that may block"),
         Key::new("limits.frame_timeout", Time(|c| &mut c.limits.frame_timeout, 100 * MS, 10 * MINUTE))
             .help("How long a message may take to arrive"),
         Key::new("limits.max_nodes", Count(|c| &mut c.limits.max_nodes, 2, ENTRIES)).help("Most nodes in the view"),
@@ -303,6 +326,7 @@ mod tests {
             Field::Addresses(_) | Field::Advertise(_) | Field::Hosts(_) => "127.0.0.1:1",
             Field::Expected(_) => "another",
             Field::Ids(_) => "1c9f02ab1c9f02ab1c9f02ab1c9f02ab1c9f02ab1c9f02ab1c9f02ab1c9f02ab",
+            Field::Command(_) => "uptime",
             Field::Tags(_) => "role=web",
             Field::Time(..) => "7s",
             Field::Count(..) => "100",

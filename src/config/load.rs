@@ -8,6 +8,8 @@ use std::fmt;
 use std::path::Path;
 
 use super::keys::{self, Key};
+use super::services::service_keys;
+use super::subject::Subject;
 use super::{Config, contradictions, file};
 use crate::protocol::escape::escaped;
 
@@ -22,7 +24,7 @@ pub struct Loaded {
 
 /// Where the value of each key came from.
 #[derive(Clone, Debug, Default)]
-pub struct Origins(BTreeMap<&'static str, Origin>);
+pub struct Origins(BTreeMap<String, Origin>);
 
 impl Origins {
     /// Where the value of that key came from.
@@ -113,13 +115,13 @@ impl Config {
         let mut places = BTreeMap::new();
         for setting in settings {
             setting.apply(&mut config)?;
-            origins.0.insert(setting.key.name, setting.origin);
-            places.insert(setting.key.name, setting.place);
+            origins.0.insert(setting.subject.name(), setting.origin);
+            places.insert(setting.subject.name(), setting.place);
         }
         match contradictions::find(&config, &origins) {
             None => Ok(Loaded { config, origins }),
             Some((key, message)) => {
-                Err(ConfigError::new(places.remove(key.name).unwrap_or_else(|| config.says(key)), message))
+                Err(ConfigError::new(places.remove(&key.name()).unwrap_or_else(|| config.says(&key)), message))
             }
         }
     }
@@ -130,24 +132,35 @@ impl Config {
         for key in keys::keys() {
             let words = key.words(self);
             if !words.is_empty() || key.is_list() {
-                key.set(&mut copy, &words).map_err(|fault| ConfigError::new(self.says(key), fault.message))?;
+                let key = Subject::Key(key);
+                key.set(&mut copy, &words).map_err(|fault| ConfigError::new(self.says(&key), fault.message))?;
+            }
+        }
+        copy.services.clear();
+        for (name, service) in &self.services {
+            for key in service_keys() {
+                let words = key.words(service);
+                let key = Subject::Service(name.clone(), key);
+                if !words.is_empty() {
+                    key.set(&mut copy, &words).map_err(|fault| ConfigError::new(self.says(&key), fault.message))?;
+                }
             }
         }
         match contradictions::find(self, &Origins::default()) {
             None => Ok(()),
-            Some((key, message)) => Err(ConfigError::new(self.says(key), message)),
+            Some((key, message)) => Err(ConfigError::new(self.says(&key), message)),
         }
     }
 
     /// A key and its value as in the file, where there is none to point to.
-    fn says(&self, key: &Key) -> String {
-        format!("{} = {}", key.name, shortened(&key.json(self).to_string()))
+    fn says(&self, key: &Subject) -> String {
+        format!("{} = {}", key.name(), shortened(&key.json(self).to_string()))
     }
 }
 
 /// A key and the words that some layer gives it.
 pub(super) struct Setting {
-    pub(super) key: &'static Key,
+    pub(super) subject: Subject,
     pub(super) origin: Origin,
     /// Where that is, and what is said there, for an error about all of it.
     pub(super) place: String,
@@ -164,7 +177,7 @@ pub(super) struct Word {
 impl Setting {
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
         let words: Vec<String> = self.words.iter().map(|word| word.text.clone()).collect();
-        self.key.set(config, &words).map_err(|fault| {
+        self.subject.set(config, &words).map_err(|fault| {
             let word = fault.word.and_then(|index| self.words.get(index));
             ConfigError::new(word.map_or(&self.place, |word| &word.place), fault.message)
         })
@@ -184,7 +197,7 @@ fn environment() -> Result<Vec<Setting>, ConfigError> {
         };
         if !text.is_empty() {
             let words = vec![Word { text, place: place.clone() }];
-            settings.push(Setting { key, origin: Origin::Environment(variable), place, words });
+            settings.push(Setting { subject: Subject::Key(key), origin: Origin::Environment(variable), place, words });
         }
     }
     Ok(settings)
@@ -197,7 +210,7 @@ fn of_flags(flags: &Overrides) -> impl Iterator<Item = Setting> {
         let words = words.map(|text| Word { text: text.clone(), place: format!("--{flag} {}", shortened(text)) });
         let words: Vec<Word> = words.collect();
         let place = words.last().map_or(format!("--{flag}"), |word| word.place.clone());
-        Some(Setting { key, origin: Origin::Flag(flag), place, words })
+        Some(Setting { subject: Subject::Key(key), origin: Origin::Flag(flag), place, words })
     })
 }
 

@@ -60,6 +60,8 @@ pub fn reload(registry: &Registry, running: &mut Config, wanted: &Config) -> Res
         }
         reloaded.applied.push(key.name);
     }
+    // Named as a whole: there is no end to what the keys below it can be called.
+    reloaded.needs_restart.extend((running.services != wanted.services).then_some("services"));
     reload_keys(registry, running, wanted, &mut reloaded);
     Ok(reloaded)
 }

@@ -300,7 +300,7 @@ fn a_configuration_is_read_anew_and_each_key_that_changed_is_named() {
     reconfigure(&a, "", "nothing has changed");
     let log = a.setup().home().join("log");
     let text = format!(
-        "[network]\nconnect = [\"{}\"]\n[limits]\nmax_nodes = 100\n[log]\nlevel = \"debug\"\nfile = {log:?}\n[node]\nlabel = \"x\"\n",
+        "[network]\nconnect = [\"{}\"]\n[limits]\nmax_nodes = 100\n[services.uptime]\ncommand = [\"uptime\"]\n[log]\nlevel = \"debug\"\nfile = {log:?}\n[node]\nlabel = \"x\"\n",
         b.address
     );
     let before = a.stderr();
@@ -316,6 +316,7 @@ fn a_configuration_is_read_anew_and_each_key_that_changed_is_named() {
             "log.file: applied",
             "log.level: applied",
             "limits.max_nodes: needs a restart",
+            "services: needs a restart",
             "[DEBUG]",
         ];
         let missing: Vec<_> = expected.iter().filter(|line| !said.contains(**line)).collect();
