@@ -28,7 +28,8 @@
 //!
 //! [`Node`] runs; [`Config`] is what it is told, a struct per table of `config/kithd.toml`; [`StartError`] is why it does
 //! not start, [`AccessError`] why somebody is not banned, [`Reloaded`] what became of a changed configuration; [`Event`]
-//! is what it notices; [`Outcome`] is how a dial ended; [`End`] is why it should end. What it reports is in
+//! is what it notices; [`Outcome`] is how a dial ended; [`End`] is why it should end. A service takes a [`Request`] and makes
+//! a [`Response`]; whoever asks has an answer or a [`RequestError`], and for many at once a [`Requester`]. What it reports is in
 //! [`protocol::report`]. The other modules are the house itself: open to be read, and free to change.
 //!
 //! # For programs in other languages
@@ -40,11 +41,11 @@
 //! Each floor may use only what lies below it.
 //!
 //! ```text
-//!  5  main.rs, cli       parse, run, print
-//!  4  controller         the node's threads: main, listen, monitor idle, monitor status, network discovery
+//!  6  main.rs, cli       parse, run, print
+//!  5  controller         the node's threads: main, listen, monitor idle, monitor status, network discovery
 //!     simulator          the same thinking in virtual time, without threads
-//!  3  peer, admin        one connection's thread · JSON lines over a Unix socket, to a desk where the controller sits
-//!     services           who answers requests
+//!  4  peer, admin        one connection's thread · JSON lines over a Unix socket, to a desk where the controller sits
+//!  3  services           what this node answers: handlers, their workers, programs
 //!  2  reactor, secure    the thread that reads all sockets · keys, and what was signed
 //!  1  protocol           the thinking: pure, time and chance are arguments
 //!     config, clock      what a node is told; the one place that asks for the time
@@ -71,6 +72,7 @@
 //! | tail, head, edge | who dialled, who accepted, the connection. The tail asks, the head answers, never otherwise |
 //! | label | a readable name, hopefully unique: 1 to 63 of `A-Z a-z 0-9 . _ -` |
 //! | address | the `ip:port` under which others are told to dial the node |
+//! | service | a name under which a node answers what applications ask |
 //! | record | what a node says of itself, signed by it and versioned |
 //! | view | what a node knows of the whole network: records, edges, who is up, suspect, down or left |
 //! | digest, agreement | a hash of the view, and how many nodes are shown to hold the same one |

@@ -16,15 +16,14 @@ const FLOORS: [(&str, usize); 13] = [
     ("clock", 2),
     ("reactor", 2),
     ("secure", 2),
-    ("services", 2),
-    ("peer", 3),
     ("services", 3),
-    ("admin", 3),
-    ("controller", 4),
-    ("simulator", 4),
-    ("http", 5),
-    ("cli", 6),
-    ("main", 6),
+    ("peer", 4),
+    ("admin", 4),
+    ("controller", 5),
+    ("simulator", 5),
+    ("http", 6),
+    ("cli", 7),
+    ("main", 7),
 ];
 
 struct Source {

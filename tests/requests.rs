@@ -117,7 +117,11 @@ fn each_cause_has_its_error() {
     assert!(matches!(alpha.handle("kithd.mine", |_: Request| ""), Err(kithd::ServiceError::Taken(_))));
     assert!(matches!(alpha.handle("a b", |_: Request| ""), Err(kithd::ServiceError::Name(_))));
     let refused = alpha.report().unwrap().requests.refused;
-    assert_eq!(refused.get(&Refusal::UnknownService), Some(&1), "a name that is none is not even asked for: {refused:?}");
+    assert_eq!(
+        refused.get(&Refusal::UnknownService),
+        Some(&1),
+        "a name that is none is not even asked for: {refused:?}"
+    );
     drop(release);
 }
 
@@ -128,7 +132,10 @@ fn a_thousand_callers_of_a_cold_node_make_one_dial() {
     // Each dials its two ring successors and nobody else.
     for label in ["a1", "a2", "a3", "a4", "a5", "a6"] {
         let known: Vec<&Node> = nodes.first().into_iter().collect();
-        let node = start(&home, &network, label, &known, |config| config.discovery.out_degree = 2);
+        let node = start(&home, &network, label, &known, |config| {
+            config.discovery.out_degree = 2;
+            config.requests.idle_close = Duration::from_secs(2);
+        });
         nodes.push(node);
     }
     let calm = || nodes.iter().all(|node| node.network().agreement.unanimous);
@@ -136,7 +143,8 @@ fn a_thousand_callers_of_a_cold_node_make_one_dial() {
     let edges = |node: &Node| node.report().unwrap().network_view.edges;
     let before = edges(&nodes[0]);
     let is_cold = |pair: &(usize, usize)| pair.0 != pair.1 && ways(&nodes[pair.0], &nodes[pair.1]).is_empty();
-    let (from, to) = (0..36).map(|n| (n / 6, n % 6)).find(is_cold).expect("six nodes have 30 pairs and 17 edges at most");
+    let (from, to) =
+        (0..36).map(|n| (n / 6, n % 6)).find(is_cold).expect("six nodes have 30 pairs and 17 edges at most");
     let (from, to) = (&nodes[from], &nodes[to]);
     let label = to.identity().label;
     let dials = AtomicUsize::new(0);
@@ -158,6 +166,8 @@ fn a_thousand_callers_of_a_cold_node_make_one_dial() {
     assert!(nodes.iter().all(|node| edges(node) == before), "an application's edge is in no record");
     let heads = |node: &Node| node.peers(false).peers.iter().filter(|row| row.purpose == Purpose::Application).count();
     assert_eq!(heads(to), 1, "its head shows it for what it is");
+    let closed = || from.peers(true).peers.iter().any(|row| row.close_reason == Some(Reason::Idle));
+    until("it is closed when nobody has asked for a while", || closed() && ways(from, to).is_empty());
 }
 
 #[test]
@@ -194,9 +204,10 @@ fn many_requests_share_an_edge_without_a_thread_for_each() {
     let pipeline = requester.pipeline(64);
     let (mut open, mut answered) = (BTreeSet::new(), 0);
     for number in 0u32..2000 {
-        while let Some(completion) = pipeline.try_recv().or_else(|| {
-            (pipeline.open() == 64).then(|| pipeline.recv_timeout(SOON).expect("one comes"))
-        }) {
+        while let Some(completion) = pipeline
+            .try_recv()
+            .or_else(|| (pipeline.open() == 64).then(|| pipeline.recv_timeout(SOON).expect("one comes")))
+        {
             assert!(open.remove(&completion.number) && completion.ending.is_ok());
             answered += 1;
         }

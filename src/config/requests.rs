@@ -19,7 +19,7 @@ pub struct Requests {
     /// Whether the service `status` answers, with what `kithd status` shows here. Handy for whoever looks after many
     /// nodes; every member may read it. Bound: true or false.
     pub status: bool,
-    /// Whether the service `identity` answers, with id, label and version, which the network knows anyway. Bound: true or
+    /// Whether the service `identity` answers, with id and label, which the network knows anyway. Bound: true or
     /// false.
     pub identity: bool,
 }

@@ -62,7 +62,10 @@ fn status(registry: &Arc<Registry>) -> Handler {
             registry.lines().status.send_deadline(StatusCall::Report(Box::new(answer)), request.deadline)
         });
         let report = asked.and_then(Result::ok).and_then(|()| report.recv_deadline(request.deadline).ok());
-        report.map_or_else(|| Response::failed("the node is about to end, or has too much to do"), |report| json(&report).into())
+        report.map_or_else(
+            || Response::failed("the node is about to end, or has too much to do"),
+            |report| json(&report).into(),
+        )
     })
 }
 

@@ -15,6 +15,7 @@ pub mod access;
 pub mod asking;
 mod awaiting;
 mod built_in;
+mod configured;
 mod counting;
 pub mod desk;
 mod explain;
@@ -42,7 +43,7 @@ pub mod threads;
 mod whole_file;
 
 pub use access::AccessError;
-pub use log_watch::LogLoss;
 pub use lines::End;
+pub use log_watch::LogLoss;
 pub use reload::Reloaded;
 pub use start_error::StartError;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::log_watch::LogWatch;
 use super::lines::StatusCall;
+use super::log_watch::LogWatch;
 use super::registry::Registry;
 use super::state_dir::StateDir;
 use super::whole_file::replace;

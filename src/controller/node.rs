@@ -1,8 +1,8 @@
 //! A running node: what a program holds, and all that the daemon uses.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
 use super::access::{self, AccessError};
-use super::desk::NodeDesk;
 use super::asking::Asker;
-use super::built_in;
-use super::monitor_status::{self, About, MonitorStatus};
+use super::desk::NodeDesk;
 use super::lines::{Call, End, IdleCall, Lines, StatusCall};
+use super::monitor_status::{self, About, MonitorStatus};
 use super::registry::Registry;
 use super::reload::{self, Reloaded};
-use super::start_error::StartError;
 use super::settings::{about, built_ins, settings, times, window};
+use super::start_error::StartError;
 use super::state_dir::StateDir;
+use super::{built_in, configured};
 use super::{counting, explain, listen, main_loop, monitor_idle, network_discovery, resolver, tagging, threads};
 use crate::admin::api::AdminError;
 use crate::admin::server::AdminServer;
@@ -122,7 +122,7 @@ impl Node {
             log::warn!("{damage}");
             thinking.warn("known-addresses", Some(damage));
         }
-        let services = Arc::new(Services::new(8, 1 << 20));
+        let services = Arc::new(Services::new(config.limits.workers, config.limits.max_payload));
         let keys = KeyRing::new(keys);
         thinking.handle(clock.now(), Input::Keys(keys.marks()), &mut Vec::new());
         let (lines, inlets, ended, events) = channels();
@@ -142,7 +142,7 @@ impl Node {
             max_queued: config.limits.queued(),
             window: window(&config),
             services: Arc::clone(&services),
-            idle_close: Duration::from_secs(60),
+            idle_close: config.requests.idle_close,
             times: times(&config),
             wakeups,
             answered: Arc::default(),
@@ -167,6 +167,7 @@ impl Node {
         // From here on dropping the node ends whatever has been started.
         let said = built_in::identity(id.hex(), node.about.label.clone());
         built_in::register(built_ins(&config), &node.registry, &said)
+            .and_then(|()| configured::register(&config.services, &services))
             .map_err(|error| std::io::Error::other(error.to_string()))?;
         let desk = NodeDesk::new(Arc::clone(&node.registry), node.about.label.clone());
         let path = config.node.socket_path();
@@ -368,7 +369,7 @@ impl Node {
         self.registry.await_farewell(told);
         let heard = delivered.recv_deadline(latest).is_ok();
         // What is at work may still be answered while the edges stand.
-        services.end(latest);
+        services.finish(latest);
         log::debug!("the farewell is {}", if heard { "delivered" } else { "not acknowledged in time" });
         self.registry.handle(Input::CloseAll(Reason::Leaving));
         let deadline = Instant::now() + GOODBYES;
@@ -390,8 +391,7 @@ impl Node {
         let _ = lines.status.send(StatusCall::Stop);
         let _ = lines.resolver.try_send(None);
         drop(self.admin.take());
-        // In haste, what is still at work is left to itself.
-        self.registry.around.services.end(Instant::now());
+        self.registry.around.services.end();
         for thread in self.threads.drain(..) {
             // Its panic has been told already.
             let _ = thread.join();

@@ -225,11 +225,8 @@ impl Registry {
         let sender = Arc::new(sender);
         let gauge = Arc::new(Gauge::default());
         let requests = Arc::new(Requests::new(self.line(&sender)));
-        let handle = Handle {
-            orders: Some(Arc::clone(&sender)),
-            gauge: Arc::clone(&gauge),
-            requests: Arc::clone(&requests),
-        };
+        let handle =
+            Handle { orders: Some(Arc::clone(&sender)), gauge: Arc::clone(&gauge), requests: Arc::clone(&requests) };
         self.inside.lock().peers.insert(peer, handle);
         match spawn(peer, side, stream, orders, gauge, requests, self.around.clone()) {
             Ok(thread) => {

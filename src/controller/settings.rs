@@ -83,11 +83,13 @@ pub fn settings(config: &Config, advertise: SocketAddr) -> Settings {
 }
 
 /// How much one connection may have open in one direction.
-pub fn window(_config: &Config) -> Window {
-    Window { requests: 256, bytes: 8 << 20, payload: 1 << 20 }
+pub fn window(config: &Config) -> Window {
+    let limits = &config.limits;
+    Window { requests: limits.max_outstanding, bytes: limits.max_outstanding_bytes, payload: limits.max_payload }
 }
 
 /// Which services of its own a node has.
-pub fn built_ins(_config: &Config) -> BuiltIn {
-    BuiltIn { echo: true, status: true, identity: true }
+pub fn built_ins(config: &Config) -> BuiltIn {
+    let requests = &config.requests;
+    BuiltIn { echo: requests.echo, status: requests.status, identity: requests.identity }
 }

@@ -13,13 +13,13 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Select, Sender};
 use parking_lot::Mutex;
 
-use super::greeting::{Greeted, Shaking};
 use super::gauge::Gauge;
+use super::greeting::{Greeted, Shaking};
+use super::queues::Class;
 use super::receiver::{FromWire, Handover, Inward, line};
 use super::requests::Requests;
-use super::surroundings::Surroundings;
-use super::queues::Class;
 use super::sink::{Sink, SinkLimits};
+use super::surroundings::Surroundings;
 use crate::protocol::codec::{Message, decode_frame, encode_frame, messages};
 use crate::protocol::heartbeat::{Answers, Side};
 use crate::protocol::identity::PeerId;

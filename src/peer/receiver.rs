@@ -250,8 +250,8 @@ mod tests {
     use crate::peer::sink::{Budget, SinkLimits};
     use crate::protocol::hash::Hash;
     use crate::protocol::requests::Window;
-    use crate::services::Services;
     use crate::reactor::{Reactor, ReactorSettings, Stream};
+    use crate::services::Services;
 
     #[test]
     fn the_reason_of_the_end_is_heard_however_far_behind_the_main_loop_is() {

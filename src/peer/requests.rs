@@ -23,12 +23,12 @@ use crate::protocol::codec::encode_frame;
 use crate::protocol::heartbeat::Side;
 use crate::protocol::message::{HeadMessage, TailMessage};
 use crate::protocol::reason::Reason;
+use crate::protocol::requests::Window;
 use crate::protocol::requests::asking::{Asking, Full, Heard};
 use crate::protocol::requests::error::RequestError;
 use crate::protocol::requests::message::{Bytes, Failure, Outcome, PIECE, Request, Response};
 use crate::protocol::requests::service::ServiceName;
 use crate::protocol::requests::serving::{Call, Serving, Taken};
-use crate::protocol::requests::Window;
 use crate::protocol::time::Time;
 use crate::services::{self, Caller, Services, context};
 

@@ -8,8 +8,10 @@
 //!
 //! Who asks is known by the key that the connection was made with, never by what it calls itself.
 
+pub mod children;
 pub mod context;
 pub mod program;
+mod said;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +25,7 @@ use parking_lot::RwLock;
 use crate::protocol::identity::{ControllerId, Label};
 use crate::protocol::requests::message::{Failure, Outcome, Refusal};
 use crate::protocol::requests::service::ServiceName;
+use children::Children;
 use context::Context;
 use workers::{Job, Workers};
 
@@ -142,7 +145,9 @@ impl fmt::Display for ServiceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(why) => f.write_str(why),
-            Self::Taken(name) => write!(f, "the service {name} is served already: choose another name, or end it first"),
+            Self::Taken(name) => {
+                write!(f, "the service {name} is served already: choose another name, or end it first")
+            }
             Self::TooMany => write!(f, "a node has at most {MAX_SERVICES} services"),
         }
     }
@@ -197,6 +202,8 @@ pub struct Services {
     workers: Workers,
     max_payload: usize,
     is_closing: AtomicBool,
+    /// The programs that run for services now.
+    pub children: Children,
     /// What became of all that was asked.
     pub counts: Counts,
 }
@@ -210,6 +217,7 @@ impl Services {
             workers: Workers::new(workers),
             max_payload,
             is_closing: AtomicBool::new(false),
+            children: Children::new(),
             counts: Counts::default(),
         }
     }
@@ -268,10 +276,17 @@ impl Services {
         self.is_closing.store(true, Ordering::SeqCst);
     }
 
-    /// Waits for what is at work, until then.
-    pub fn end(&self, deadline: Instant) {
+    /// Refuses what comes from now on, and waits for what is at work, until then.
+    pub fn finish(&self, deadline: Instant) {
         self.close();
-        self.workers.end(deadline);
+        self.workers.finish(deadline);
+    }
+
+    /// The end: programs are killed, and handlers that are still at work are left to themselves.
+    pub fn end(&self) {
+        self.close();
+        self.children.kill_all();
+        self.workers.end();
         self.table.write().clear();
     }
 

@@ -27,7 +27,10 @@ fn name(text: &str) -> ServiceName {
 fn who_is_not_meant_is_refused_whatever_it_calls_itself() {
     let services = Services::new(2, 100);
     services.register(name("a"), Runs::Inline(Arc::new(|request| request.payload.into()))).unwrap();
-    assert_eq!(services.register(name("a"), Runs::Inline(Arc::new(|_| "".into()))), Err(ServiceError::Taken(name("a"))));
+    assert_eq!(
+        services.register(name("a"), Runs::Inline(Arc::new(|_| "".into()))),
+        Err(ServiceError::Taken(name("a")))
+    );
     services.allow(name("a"), [ControllerId([1; 32])]);
     let refused = |refusal| Ok((Outcome::Refused(refusal), Vec::new()));
     assert_eq!(ask(&services, request(1, "a")).recv(), Ok((Outcome::Done, b"hello".to_vec())));
@@ -56,7 +59,8 @@ fn a_handler_that_panics_forgets_or_says_too_much_has_failed_and_the_next_one_ha
         assert_eq!(failed("long"), (Outcome::Failed(Failure::TooLarge), vec![]));
         assert_eq!(failed("fits"), (Outcome::Done, vec![0; 100]));
     }
-    services.end(Instant::now() + Duration::from_secs(30));
+    services.finish(Instant::now() + Duration::from_secs(30));
+    services.end();
 }
 
 #[test]
@@ -82,7 +86,8 @@ fn one_that_asks_too_much_is_refused_and_others_are_served() {
     (0..4).for_each(|_| release.send(()).unwrap());
     assert_eq!(other.recv().unwrap(), (Outcome::Done, b"done".to_vec()));
     assert!(greedy[..3].iter().all(|answer| answer.recv().unwrap().0 == Outcome::Done));
-    services.end(Instant::now() + Duration::from_secs(30));
+    services.finish(Instant::now() + Duration::from_secs(30));
+    services.end();
     assert_eq!(ask(&services, request(2, "slow")).recv().unwrap().0, Outcome::Refused(Refusal::Leaving));
 }
 
@@ -101,7 +106,7 @@ fn a_handler_that_never_returns_does_not_hold_up_the_end() {
     let stuck = ask(&services, request(1, "stuck"));
     at_work.recv().unwrap();
     let waits = ask(&services, request(1, "stuck"));
-    services.end(Instant::now());
+    services.end();
     assert_eq!(waits.recv().unwrap().0, Outcome::Refused(Refusal::Leaving));
     drop(release);
     assert_eq!(stuck.recv().unwrap().0, Outcome::Done, "it is left to itself");

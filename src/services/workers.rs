@@ -29,6 +29,9 @@ const STACK: usize = 2 * 1024 * 1024;
 /// A thread that had nothing to do for so long ends. Shorter starts threads more often; longer keeps their stacks.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// At the end what has no more reason to wait, such as for a program that was killed, has so long to find out.
+const LAST: Duration = Duration::from_millis(200);
+
 /// One call for a handler.
 pub(super) struct Job {
     pub(super) request: Request,
@@ -89,8 +92,8 @@ impl Workers {
         }
     }
 
-    /// Nothing more is begun; waits for what is at work, until then.
-    pub(super) fn end(&self, deadline: Instant) {
+    /// Nothing more is begun, and threads end that have nothing to do; waits for what is at work, until then.
+    pub(super) fn finish(&self, deadline: Instant) {
         let mut state = self.0.state.lock();
         state.is_over = true;
         let waiting = state.line.clear();
@@ -101,6 +104,12 @@ impl Workers {
         }
         let mut state = self.0.state.lock();
         while state.over.len() < state.threads.len() && !self.0.ended.wait_until(&mut state, deadline).timed_out() {}
+    }
+
+    /// The end: joins all threads but those that are stuck.
+    pub(super) fn end(&self) {
+        self.finish(Instant::now() + LAST);
+        let mut state = self.0.state.lock();
         let ended = state.take_ended();
         let stuck = state.threads.len();
         drop(state);

@@ -134,7 +134,9 @@ impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Refusal::UnknownService => "the node has no service of that name",
-            Refusal::NotAllowed => "the service is not for this node: its owner's services.NAME.allow names those it is for",
+            Refusal::NotAllowed => {
+                "the service is not for this node: its owner's services.NAME.allow names those it is for"
+            }
             Refusal::Overloaded => "the node has more to do than it may take on: try again later",
             Refusal::TooLarge => "the payload is longer than the node takes: see its limits.max_payload",
             Refusal::TimedOut => "its turn did not come in time: the node has much to do",
