@@ -5,6 +5,7 @@ mod expecting;
 mod explaining;
 mod lives;
 mod places;
+mod reaching;
 mod rotation;
 mod screening;
 mod spreading;
