@@ -314,8 +314,8 @@ pub struct Limits {
     /// The same for all peers together; over it what comes is refused. Lower bounds memory, higher lets many peers
     /// stall at once. Bound: 64KiB to 2GiB.
     pub max_queued_total: usize,
-    /// What all queues together may take. The two bounds above hold for a budget of 64MiB and follow it in proportion: with
-    /// half the budget each is half as large, though none is below 64KiB. Lower for small machines, higher where many
+    /// What all queues together may take. The two bounds above, and `max_outstanding_bytes`, hold for a budget of 64MiB and follow
+    /// it in proportion: with half the budget each is half as large, though none is below 64KiB. Lower for small machines, higher where many
     /// peers stall and memory is there. Bound: 4MiB to 2GiB.
     pub memory_budget: usize,
     /// Bytes of one payload, of a request or of its answer. Lower bounds what each open request holds at either end;
@@ -366,6 +366,11 @@ impl Limits {
     /// [`Limits::max_queued_total`] as the budget has it.
     pub fn queued_total(&self) -> usize {
         self.within_budget(self.max_queued_total)
+    }
+
+    /// [`Limits::max_outstanding_bytes`] as the budget has it.
+    pub fn outstanding_bytes(&self) -> usize {
+        self.within_budget(self.max_outstanding_bytes)
     }
 
     fn within_budget(&self, bytes: usize) -> usize {

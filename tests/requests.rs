@@ -1,7 +1,10 @@
 //! Requests between nodes of one process: who is meant, which edge carries them, what goes wrong and how that is told.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +14,7 @@ use kithd::protocol::reason::Reason;
 use kithd::protocol::report::Direction;
 use kithd::protocol::requests::message::{Failure, Refusal};
 use kithd::{Config, Node, Outcome, Request, RequestError, Response};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 /// For an answer that is on its way; nothing waits for it in vain.
@@ -261,7 +265,8 @@ fn whoever_waits_is_told_when_the_responder_dies() {
         at_work.recv_timeout(SOON).unwrap();
         alpha.abort();
         let ending = waiting.join().unwrap();
-        assert!(matches!(ending, Err(RequestError::Closed { sent: true, .. })), "{ending:?}");
+        let gone = |reason| matches!(reason, Reason::EndOfStream | Reason::Reset);
+        assert!(matches!(ending, Err(RequestError::Closed { sent: true, reason }) if gone(reason)), "{ending:?}");
     });
     let unreachable = beta.request("alpha", "echo", b"", SOON);
     assert_eq!(unreachable, Err(RequestError::Unreachable("alpha".to_owned(), Reason::ConnectionRefused)));
@@ -300,4 +305,55 @@ fn an_outcome_of_connect_is_the_edge_that_requests_use() {
     assert!(matches!(alpha.connect(&address), Outcome::Edge(..)));
     assert_eq!(alpha.request("beta", "echo", b"!", SOON).unwrap(), b"!");
     assert_eq!(ways(&alpha, &beta).len(), 1);
+}
+
+#[test]
+fn no_request_fails_while_the_network_changes_its_key() {
+    let (home, network) = (tempfile::tempdir().unwrap(), network());
+    let (old, new) = ("aa".repeat(32), "bb".repeat(32));
+    let path = |label: &str| home.path().join(format!("{label}.key"));
+    let hold = |label: &str, keys: &[&str]| {
+        let _ = fs::remove_file(path(label));
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path(label));
+        file.unwrap().write_all(keys.join("\n").as_bytes()).unwrap();
+    };
+    let configs = Mutex::new(Vec::new());
+    let begin = |label: &str, others: &[&Node]| {
+        hold(label, &[&old]);
+        start(&home, &network, label, others, |config| {
+            config.network.key_file = Some(path(label));
+            configs.lock().push((label.to_owned(), config.clone()));
+        })
+    };
+    let alpha = begin("alpha", &[]);
+    alpha
+        .handle("slow", |request: Request| {
+            thread::yield_now();
+            request.payload
+        })
+        .unwrap();
+    let beta = begin("beta", &[&alpha]);
+    let (is_over, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for service in ["echo", "slow"] {
+            let (beta, is_over, asked) = (&beta, &is_over, &asked);
+            scope.spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert_eq!(beta.request("alpha", service, b"on", SOON), Ok(b"on".to_vec()));
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for keys in [[&*old, &*new], [&*new, &*old]] {
+            for (node, (label, config)) in [&alpha, &beta].into_iter().zip(configs.lock().iter()) {
+                hold(label, &keys);
+                node.reload(config).unwrap();
+            }
+        }
+        let replaced = || beta.peers(true).peers.iter().any(|row| row.close_reason == Some(Reason::Replaced));
+        until("the edge was made anew", replaced);
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(asked.into_inner() > 10);
+    assert_eq!(beta.report().unwrap().requests.failed, 0);
 }

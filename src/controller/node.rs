@@ -141,6 +141,7 @@ impl Node {
             budget: Arc::new(Budget::new(config.limits.queued_total())),
             max_queued: config.limits.queued(),
             window: window(&config),
+            patience: frame_timeout,
             services: Arc::clone(&services),
             idle_close: config.requests.idle_close,
             times: times(&config),

@@ -250,8 +250,15 @@ impl Registry {
                 let _ = sender.send(Order::Look);
             }
         };
-        let (clock, services, window) = (self.around.clock, Arc::clone(&self.around.services), self.around.window);
-        Line { clock, services, window, look: Box::new(look) }
+        let around = &self.around;
+        Line {
+            clock: around.clock,
+            services: Arc::clone(&around.services),
+            window: around.window,
+            patience: around.patience,
+            budget: Arc::clone(&around.budget),
+            look: Box::new(look),
+        }
     }
 
     /// The last event of a peer is there: its handle goes, its traffic is remembered.

@@ -85,7 +85,7 @@ pub fn settings(config: &Config, advertise: SocketAddr) -> Settings {
 /// How much one connection may have open in one direction.
 pub fn window(config: &Config) -> Window {
     let limits = &config.limits;
-    Window { requests: limits.max_outstanding, bytes: limits.max_outstanding_bytes, payload: limits.max_payload }
+    Window { requests: limits.max_outstanding, bytes: limits.outstanding_bytes(), payload: limits.max_payload }
 }
 
 /// Which services of its own a node has.

@@ -319,6 +319,7 @@ impl MainLoop {
     fn handle_at(&mut self, now: Time, input: Input) {
         let adopted = !matches!(input, Input::Command(Command::Accept)) || self.adopt();
         let mut actions = Vec::new();
+        let was_open = !self.is_over();
         self.peer.handle(now, input, &mut actions);
         if !adopted {
             // The remote has gone before it was taken in.
@@ -338,7 +339,7 @@ impl MainLoop {
             _ => None,
         };
         self.gauge.outstanding_since.store(outstanding.map_or(0, |since| since.0), Ordering::Relaxed);
-        if let (false, PeerState::Closed(reason)) = (was_over, self.peer.state()) {
+        if let (true, PeerState::Closed(reason)) = (was_open, self.peer.state()) {
             self.requests.end(*reason);
         }
     }

@@ -3,7 +3,8 @@
 //! ```text
 //!   close: surplus   in use ──▶ kept, for applications                          tail
 //!   close: idle      in use ──▶ kept                                            tail
-//!   close: replaced  something is owed ──▶ closed when it is answered           head
+//!   drain            something is open ──▶ closed when it is answered           tail
+//!                    closed by the tail, or when it has not done so in time     head
 //!   for applications, and nobody has asked for `requests.idle_close` ──▶ idle   tail
 //! ```
 
@@ -30,11 +31,14 @@ impl MainLoop {
                 self.waiting.push_back(PeerEvent::Kept);
             }
             (Command::Close(Reason::Idle), Side::Tail) if is_edge && !self.requests.retire(Reason::Idle) => {}
-            (Command::Close(Reason::Replaced), Side::Head) if is_edge && self.requests.drain() => {
-                self.parting = Some((Reason::Replaced, self.around.clock.time() + DRAIN));
-            }
+            (Command::Drain, Side::Tail) if is_edge && self.requests.drain(Reason::Replaced) > 0 => self.part_later(),
+            (Command::Drain, Side::Head) if is_edge => self.part_later(),
             (command, _) => self.handle(Input::Command(command)),
         }
+    }
+
+    fn part_later(&mut self) {
+        self.parting = Some((Reason::Replaced, self.around.clock.time() + DRAIN));
     }
 
     /// When something has to be looked at, beside what requests themselves want.
@@ -59,7 +63,7 @@ impl MainLoop {
             return self.handle(Input::Command(Command::Close(reason)));
         }
         if let Some((reason, latest)) = self.parting
-            && (self.requests.owed() == 0 || latest <= now)
+            && (latest <= now || self.side == Side::Tail && self.requests.open() == 0)
         {
             return self.handle(Input::Command(Command::Close(reason)));
         }

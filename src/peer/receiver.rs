@@ -266,7 +266,14 @@ mod tests {
         let (messages, inbox) = line();
         let window = Window { requests: 1, bytes: 1024, payload: 1024 };
         let (clock, services) = (Clock::start(), Arc::new(Services::new(1, 1024)));
-        let requests = Arc::new(Requests::new(Line { clock, services, window, look: Box::new(|| ()) }));
+        let requests = Arc::new(Requests::new(Line {
+            clock,
+            services,
+            window,
+            patience: Duration::from_secs(30),
+            budget: Arc::new(Budget::new(1024)),
+            look: Box::new(|| ()),
+        }));
         let mut inward = Inward {
             side: Side::Head,
             clock,

@@ -11,13 +11,13 @@
 //! has the answer. The peer's thread looks after deadlines, and after the end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::queues::Body;
-use super::sink::Sink;
+use super::sink::{Budget, Sink};
 use crate::clock::Clock;
 use crate::protocol::codec::encode_frame;
 use crate::protocol::heartbeat::Side;
@@ -110,6 +110,10 @@ pub struct Line {
     pub services: Arc<Services>,
     /// How much may be open.
     pub window: Window,
+    /// How long the pieces of a request may be under way.
+    pub patience: Duration,
+    /// What all queues, and all that is not yet answered, may take.
+    pub budget: Arc<Budget>,
     /// Has the peer's thread look at its deadlines.
     pub look: Box<dyn Fn() + Send + Sync>,
 }
@@ -123,7 +127,6 @@ pub struct Requests {
     /// Something that was open is not any more.
     room: Condvar,
     serving: Mutex<Serving>,
-    is_draining: AtomicBool,
     /// When something was asked last, or heard on the reactor's thread.
     asked_at: AtomicU64,
     heard_at: AtomicU64,
@@ -146,8 +149,7 @@ impl Requests {
             remote: Mutex::new(None),
             tail: Mutex::new(tail),
             room: Condvar::new(),
-            serving: Mutex::new(Serving::new(line.window)),
-            is_draining: AtomicBool::new(false),
+            serving: Mutex::new(Serving::new(line.window, line.patience)),
             asked_at: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
             line,
@@ -285,7 +287,7 @@ impl Requests {
     /// # Errors
     /// The head has not answered what it had to.
     pub(super) fn due(&self, now: Time) -> Result<(), Reason> {
-        let owed = self.serving.lock().due(now);
+        let owed = self.serving(|serving| serving.due(now));
         for (id, outcome) in owed {
             self.line.services.counts.note(outcome);
             self.send_response(id, outcome, Vec::new());
@@ -307,8 +309,11 @@ impl Requests {
     pub(super) fn asked(self: &Arc<Self>, message: TailMessage, at: Time) -> Result<(), Reason> {
         self.heard_at.store(at.0, Ordering::Relaxed);
         let taken = match message {
-            TailMessage::Request(request) => self.serving.lock().request(request, at)?,
-            TailMessage::Piece(piece) => self.serving.lock().piece(&piece)?,
+            TailMessage::Request(request) => {
+                let has_room = self.line.budget.has_room_for_load(request.length as usize);
+                self.serving(|serving| serving.request(request, at, has_room))?
+            }
+            TailMessage::Piece(piece) => self.serving(|serving| serving.piece(&piece))?,
             _ => return Err(Reason::Unexpected),
         };
         match taken {
@@ -328,11 +333,18 @@ impl Requests {
     /// It breaks the protocol.
     pub(super) fn heard(&self, message: HeadMessage, at: Time) -> Result<(), Reason> {
         self.heard_at.store(at.0, Ordering::Relaxed);
-        let heard = match message {
-            HeadMessage::Response(response) => self.tail.lock().asking.response(response)?,
-            HeadMessage::Piece(piece) => self.tail.lock().asking.piece(&piece)?,
-            _ => return Err(Reason::Unexpected),
+        let (heard, is_drained) = {
+            let mut tail = self.tail.lock();
+            let heard = match message {
+                HeadMessage::Response(response) => tail.asking.response(response)?,
+                HeadMessage::Piece(piece) => tail.asking.piece(&piece)?,
+                _ => return Err(Reason::Unexpected),
+            };
+            (heard, tail.ended.is_some() && tail.asking.is_empty())
         };
+        if is_drained {
+            (self.line.look)();
+        }
         match heard {
             Heard::Nothing => {}
             Heard::TooLarge(waiter) => waiter.tell(Err(RequestError::AnswerTooLarge)),
@@ -368,10 +380,11 @@ impl Requests {
         may_go
     }
 
-    /// From now on the peer's thread wants to know when the last answer has gone out; true if one is owed.
-    pub(super) fn drain(&self) -> bool {
-        self.is_draining.store(true, Ordering::SeqCst);
-        self.owed() > 0
+    /// Nothing more is asked here, whatever is open; how much that is. The peer's thread wants to know when it is nothing.
+    pub(super) fn drain(&self, reason: Reason) -> usize {
+        let mut tail = self.tail.lock();
+        tail.ended.get_or_insert(reason);
+        tail.asking.len()
     }
 
     fn serve(self: &Arc<Self>, call: Call) {
@@ -385,11 +398,7 @@ impl Requests {
 
     /// A service has its answer.
     fn answer(&self, id: u64, outcome: Outcome, payload: Vec<u8>) {
-        let (in_time, is_last) = {
-            let mut serving = self.serving.lock();
-            (serving.answered(id), serving.is_empty())
-        };
-        if !in_time {
+        if !self.serving(|serving| serving.answered(id)) {
             return;
         }
         self.line.services.counts.note(outcome);
@@ -398,9 +407,20 @@ impl Requests {
             // What was answered on the reactor's thread leaves when all of this read is answered.
             self.flush();
         }
-        if is_last && self.is_draining.load(Ordering::SeqCst) {
-            (self.line.look)();
+    }
+
+    /// Does something with what is owed; what that holds is held by the node's budget too.
+    fn serving<T>(&self, change: impl FnOnce(&mut Serving) -> T) -> T {
+        let mut serving = self.serving.lock();
+        let before = serving.bytes();
+        let result = change(&mut serving);
+        let after = serving.bytes();
+        match after >= before {
+            // It was asked whether there is room.
+            true => _ = self.line.budget.take(after - before, true),
+            false => self.line.budget.give_back(before - after),
         }
+        result
     }
 
     fn send_request(&self, id: u64, question: Question<'_>) -> Result<(), Reason> {
@@ -447,5 +467,11 @@ impl Requests {
 
     fn sink(&self) -> Option<Arc<Sink>> {
         self.link.lock().clone()
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.line.budget.give_back(self.serving.get_mut().bytes());
     }
 }

@@ -48,7 +48,8 @@ pub struct SinkLimits {
     pub max_bodies: usize,
 }
 
-/// The bytes queued in all sinks together, so that many slow readers cost no more than one bound.
+/// The bytes queued in all sinks together, and those of requests that are not yet answered: so many slow readers, or many
+/// callers, cost no more than one bound.
 #[derive(Debug)]
 pub struct Budget {
     max: usize,
@@ -66,12 +67,18 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize, reserved: bool) -> bool {
+    /// True if what applications send or ask has room for so much more. The last quarter is for what keeps the network
+    /// together: however much is asked, and however slowly answers are taken, no heartbeat is refused for it.
+    pub(super) fn has_room_for_load(&self, bytes: usize) -> bool {
+        self.used().saturating_add(bytes) <= self.max - self.max / 4
+    }
+
+    pub(super) fn take(&self, bytes: usize, reserved: bool) -> bool {
         let more = |used: usize| used.checked_add(bytes).filter(|sum| reserved || *sum <= self.max);
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    fn give_back(&self, bytes: usize) {
+    pub(super) fn give_back(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
@@ -164,7 +171,8 @@ impl Sink {
         if waiting > 0 && waiting.saturating_add(cost) > self.limits.max_bodies {
             return Err(Reason::SlowReader);
         }
-        if !self.budget.take(cost, false) {
+        // Between the look and the taking others may have taken too: by so much the bound is exceeded, and no more.
+        if !self.budget.has_room_for_load(cost) || !self.budget.take(cost, false) {
             return Err(Reason::Overloaded);
         }
         self.add(cost, true);

@@ -44,6 +44,8 @@ pub struct Surroundings {
     pub max_queued: usize,
     /// How much may be open on one connection, in each direction.
     pub window: Window,
+    /// How long the pieces of a request may be under way.
+    pub patience: Duration,
     /// What this node answers.
     pub services: Arc<Services>,
     /// An edge that applications asked for is closed when nobody has asked for so long.

@@ -178,6 +178,9 @@ impl Peer {
                 self.act_on(due, actions);
             }
             (Command::Spare, PeerState::Established { heartbeat, .. }) => heartbeat.spare(),
+            (Command::Drain, PeerState::Established { .. }) if self.side == Side::Tail => {
+                self.close(Reason::Replaced, actions);
+            }
             // The controller's view of this peer lags behind: the command is for a state that has passed.
             _ => {}
         }

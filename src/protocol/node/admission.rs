@@ -105,7 +105,7 @@ impl Node {
             let outcome = Outcome::Edge(id, record.body.label.clone(), false);
             actions.push(Action::Connected(ticket, outcome));
         }
-        self.renewed(now, peer, id);
+        self.renewed(now, peer, id, actions);
         self.established(now, peer, id, actions);
         if purpose.is_of_discovery() {
             self.sync(now, peer, actions);
@@ -366,7 +366,7 @@ impl Node {
         if !link.stands() {
             return;
         }
-        let is_of_discovery = link.is_edge();
+        let (is_of_discovery, key) = (link.is_edge(), link.key);
         // Only the head replaces: if both ends did, each by the order it saw, two dials at once could end each other.
         let is_head = link.direction == Direction::Incoming;
         let older = self.links.iter().filter(|(other, link)| {
@@ -376,7 +376,9 @@ impl Node {
                 && link.direction == Direction::Incoming
                 && link.node == Some(id)
         });
-        actions.extend(older.map(|(other, _)| Action::Command(*other, Command::Close(Reason::Replaced))));
+        // One with another key was made in place of an edge that is sound, and that may have answers under way.
+        let end = |older: &Link| if older.key == key { Command::Close(Reason::Replaced) } else { Command::Drain };
+        actions.extend(older.map(|(other, link)| Action::Command(*other, end(link))));
         if is_of_discovery {
             self.joins_overlay(now, peer);
         }

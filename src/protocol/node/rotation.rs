@@ -3,7 +3,8 @@
 //! ```text
 //!                 first key is another one                     dialled anew, head has answered
 //!   edge (old key) ───── 0 to 10 s ─────▶ second dial, first key ───────▶ edge (first key)
-//!        │      ▲                                 │                          the head closes the old one: replaced
+//!        │      ▲                                 │                          the tail closes the old one: replaced,
+//!        │      │                                 │                          when what it had asked there is answered
 //!        │      └──── 1 s, 2 s, … 10 s ───────────┘ the head does not take that key yet
 //!        └─── key no more held: 45 s ──▶ closed (old-key), at either end
 //! ```
@@ -87,7 +88,7 @@ impl Node {
     }
 
     /// A second dial has reached this node: is it the one that was meant?
-    pub(super) fn renewed(&mut self, now: Now, peer: PeerId, id: ControllerId) {
+    pub(super) fn renewed(&mut self, now: Now, peer: PeerId, id: ControllerId, actions: &mut Actions) {
         let Some(link) = self.links.get_mut(&peer) else { return };
         let Some(old) = link.in_place_of else { return };
         if self.links.get(&old).is_some_and(|old| old.node != Some(id))
@@ -96,6 +97,8 @@ impl Node {
             // Somebody else listens there now. The edge that stands has nothing to do with this one.
             link.in_place_of = None;
             self.try_again(now, old);
+        } else {
+            actions.push(Action::Command(old, Command::Drain));
         }
     }
 

@@ -41,6 +41,9 @@ pub enum Command {
     Beat,
     /// The node lives though this connection is silent.
     Spare,
+    /// A connection that was made with a newer key has taken this one's place: the tail closes it as `replaced` when nothing
+    /// is open on it any more, the head waits for that.
+    Drain,
     /// Say goodbye and close.
     Close(Reason),
 }

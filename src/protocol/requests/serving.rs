@@ -23,6 +23,7 @@ use crate::protocol::time::Time;
 #[derive(Debug)]
 pub struct Serving {
     window: Window,
+    patience: Duration,
     last: u64,
     open: BTreeMap<u64, Served>,
     deadlines: BTreeSet<(Time, u64)>,
@@ -32,6 +33,8 @@ pub struct Serving {
 #[derive(Debug)]
 struct Served {
     deadline: Time,
+    /// When its time is over: while it is on its way, perhaps before its deadline.
+    due: Time,
     cost: usize,
     /// `None` once a handler has it.
     arriving: Option<(ServiceName, u8, Arriving)>,
@@ -64,17 +67,17 @@ pub enum Taken {
 }
 
 impl Serving {
-    /// Nothing is open.
-    pub fn new(window: Window) -> Self {
-        Self { window, last: 0, open: BTreeMap::new(), deadlines: BTreeSet::new(), bytes: 0 }
+    /// Nothing is open. A request has to be there so long after its first piece.
+    pub fn new(window: Window, patience: Duration) -> Self {
+        Self { window, patience, last: 0, open: BTreeMap::new(), deadlines: BTreeSet::new(), bytes: 0 }
     }
 
-    /// The first message of a request.
+    /// The first message of a request; the node may have no room for its payload, whatever this tail's window says.
     ///
     /// # Errors
     /// [`Reason::Unexpected`] if its id is not greater than all before: it may have been carried out. Or
     /// [`Reason::Malformed`].
-    pub fn request(&mut self, request: Request, now: Time) -> Result<Taken, Reason> {
+    pub fn request(&mut self, request: Request, now: Time, has_room: bool) -> Result<Taken, Reason> {
         if request.id <= self.last {
             return Err(Reason::Unexpected);
         }
@@ -88,6 +91,7 @@ impl Serving {
             () if request.remaining_ms == 0 => Some(Refusal::TimedOut),
             () if self.open.len() >= self.window.requests => Some(Refusal::Overloaded),
             () if self.bytes > 0 && self.bytes + cost > self.window.bytes => Some(Refusal::Overloaded),
+            () if !has_room => Some(Refusal::Overloaded),
             () => None,
         };
         if let Some(refusal) = refusal {
@@ -95,9 +99,10 @@ impl Serving {
         }
         let deadline = now + Duration::from_millis(request.remaining_ms.into());
         let arriving = Some((request.service, request.depth, arriving));
+        let due = deadline.min(now + self.patience);
         self.bytes += cost;
-        self.deadlines.insert((deadline, request.id));
-        self.open.insert(request.id, Served { deadline, cost, arriving });
+        self.deadlines.insert((due, request.id));
+        self.open.insert(request.id, Served { deadline, due, cost, arriving });
         Ok(self.call_if_whole(request.id))
     }
 
@@ -117,7 +122,7 @@ impl Serving {
     /// A handler has its answer. False if the tail has one already: it was not in time.
     pub fn answered(&mut self, id: u64) -> bool {
         let Some(served) = self.open.remove(&id) else { return false };
-        self.deadlines.remove(&(served.deadline, id));
+        self.deadlines.remove(&(served.due, id));
         self.bytes -= served.cost;
         true
     }
@@ -139,6 +144,11 @@ impl Serving {
         self.deadlines.first().map(|(due, _)| *due)
     }
 
+    /// What they take of the window, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Requests that are not yet answered.
     pub fn len(&self) -> usize {
         self.open.len()
@@ -154,6 +164,9 @@ impl Serving {
         let deadline = served.deadline;
         match served.arriving.take_if(|(.., arriving)| arriving.is_whole()) {
             Some((service, depth, arriving)) => {
+                self.deadlines.remove(&(served.due, id));
+                served.due = deadline;
+                self.deadlines.insert((deadline, id));
                 Taken::Whole(Call { id, service, depth, deadline, payload: arriving.into_bytes() })
             }
             None => Taken::Nothing,
@@ -189,9 +202,9 @@ mod tests {
 
     #[test]
     fn a_request_is_a_call_when_it_is_whole_and_open_until_it_is_answered() {
-        let mut serving = Serving::new(WINDOW);
-        assert_eq!(serving.request(request(1, 5, 2), at(1)), Ok(Taken::Nothing));
-        assert!(is_whole(&serving.request(request(2, 3, 3), at(1))), "pieces take turns");
+        let mut serving = Serving::new(WINDOW, Duration::from_secs(60));
+        assert_eq!(serving.request(request(1, 5, 2), at(1), true), Ok(Taken::Nothing));
+        assert!(is_whole(&serving.request(request(2, 3, 3), at(1), true)), "pieces take turns");
         let Ok(Taken::Whole(call)) = serving.piece(&piece(1, 3)) else { panic!("it is whole") };
         assert_eq!((call.id, call.deadline, call.payload.len()), (1, at(6), 5));
         assert!(serving.answered(1) && !serving.answered(1) && serving.answered(2));
@@ -200,45 +213,45 @@ mod tests {
 
     #[test]
     fn an_id_is_used_once() {
-        let mut serving = Serving::new(WINDOW);
-        assert!(is_whole(&serving.request(request(5, 0, 0), at(1))));
+        let mut serving = Serving::new(WINDOW, Duration::from_secs(60));
+        assert!(is_whole(&serving.request(request(5, 0, 0), at(1), true)));
         serving.answered(5);
         for old in [5, 4] {
-            assert_eq!(serving.request(request(old, 0, 0), at(1)), Err(Reason::Unexpected));
+            assert_eq!(serving.request(request(old, 0, 0), at(1), true), Err(Reason::Unexpected));
         }
-        assert!(is_whole(&serving.request(request(6, 0, 0), at(1))));
+        assert!(is_whole(&serving.request(request(6, 0, 0), at(1), true)));
         assert_eq!(serving.piece(&piece(6, 1)), Err(Reason::Malformed), "it was whole");
         assert_eq!(serving.piece(&piece(7, 1)), Err(Reason::Unexpected), "it has not begun");
     }
 
     #[test]
     fn each_bound_refuses_by_its_name() {
-        let mut serving = Serving::new(WINDOW);
+        let mut serving = Serving::new(WINDOW, Duration::from_secs(60));
         let refused = |taken: Result<Taken, Reason>| match taken {
             Ok(Taken::Refused(_, refusal)) => Some(refusal),
             _ => None,
         };
-        assert_eq!(refused(serving.request(request(1, 6001, 1), at(1))), Some(Refusal::TooLarge));
+        assert_eq!(refused(serving.request(request(1, 6001, 1), at(1), true)), Some(Refusal::TooLarge));
         assert_eq!(serving.piece(&piece(1, 1)), Ok(Taken::Nothing), "what was under way is left out");
         let deep = Request { depth: MAX_DEPTH + 1, ..request(2, 0, 0) };
-        assert_eq!(refused(serving.request(deep, at(1))), Some(Refusal::TooDeep));
+        assert_eq!(refused(serving.request(deep, at(1), true)), Some(Refusal::TooDeep));
         let late = Request { remaining_ms: 0, ..request(3, 0, 0) };
-        assert_eq!(refused(serving.request(late, at(1))), Some(Refusal::TimedOut));
-        assert_eq!(serving.request(request(4, 6000, 1), at(1)), Ok(Taken::Nothing));
-        assert_eq!(refused(serving.request(request(5, 4000, 1), at(1))), Some(Refusal::Overloaded));
+        assert_eq!(refused(serving.request(late, at(1), true)), Some(Refusal::TimedOut));
+        assert_eq!(serving.request(request(4, 6000, 1), at(1), true), Ok(Taken::Nothing));
+        assert_eq!(refused(serving.request(request(5, 4000, 1), at(1), true)), Some(Refusal::Overloaded));
         for id in 6..9 {
-            assert!(is_whole(&serving.request(request(id, 0, 0), at(1))));
+            assert!(is_whole(&serving.request(request(id, 0, 0), at(1), true)));
         }
-        assert_eq!(refused(serving.request(request(9, 0, 0), at(1))), Some(Refusal::Overloaded));
+        assert_eq!(refused(serving.request(request(9, 0, 0), at(1), true)), Some(Refusal::Overloaded));
         serving.answered(6);
-        assert!(is_whole(&serving.request(request(10, 0, 0), at(1))));
+        assert!(is_whole(&serving.request(request(10, 0, 0), at(1), true)));
     }
 
     #[test]
     fn what_is_not_answered_in_time_is_answered_so() {
-        let mut serving = Serving::new(WINDOW);
-        assert_eq!(serving.request(request(1, 5, 2), at(1)), Ok(Taken::Nothing));
-        assert!(is_whole(&serving.request(request(2, 0, 0), at(2))));
+        let mut serving = Serving::new(WINDOW, Duration::from_secs(60));
+        assert_eq!(serving.request(request(1, 5, 2), at(1), true), Ok(Taken::Nothing));
+        assert!(is_whole(&serving.request(request(2, 0, 0), at(2), true)));
         assert_eq!(serving.due(at(5)), []);
         assert_eq!(serving.due(at(6)), [(1, Outcome::Refused(Refusal::TimedOut))]);
         assert_eq!(serving.piece(&piece(1, 3)), Ok(Taken::Nothing));
@@ -246,15 +259,33 @@ mod tests {
         assert!(!serving.answered(2) && serving.is_empty() && serving.bytes == 0);
     }
 
+    #[test]
+    fn what_is_long_under_way_is_not_waited_for() {
+        let mut serving = Serving::new(WINDOW, Duration::from_secs(2));
+        assert_eq!(serving.request(request(1, 5, 2), at(1), true), Ok(Taken::Nothing));
+        assert_eq!(serving.request(request(2, 5, 2), at(1), true), Ok(Taken::Nothing));
+        assert!(is_whole(&serving.piece(&piece(2, 3))));
+        assert_eq!(serving.due(at(3)), [(1, Outcome::Refused(Refusal::TimedOut))]);
+        assert_eq!(serving.deadline(), Some(at(6)), "what has come has its own time");
+    }
+
+    #[test]
+    fn without_room_in_the_node_nothing_is_begun() {
+        let mut serving = Serving::new(WINDOW, Duration::from_secs(2));
+        let refused = serving.request(request(1, 5, 2), at(1), false);
+        assert_eq!(refused, Ok(Taken::Refused(1, Refusal::Overloaded)));
+        assert!(serving.is_empty() && serving.bytes() == 0);
+    }
+
     proptest! {
         /// Whatever a tail sends: each request has one answer, and no more is held than the window says.
         #[test]
         fn each_request_is_answered_once(said in prop::collection::vec((0u64..30, 0u32..9000, 0usize..9000, 0u8..6), 0..200)) {
-            let mut serving = Serving::new(WINDOW);
+            let mut serving = Serving::new(WINDOW, Duration::from_secs(60));
             let (mut open, mut answers) = (std::collections::BTreeSet::new(), std::collections::BTreeMap::<u64, u32>::new());
             for (id, length, count, what) in said {
                 match what {
-                    0..=2 => match serving.request(request(id, length, count), at(length.into())) {
+                    0..=2 => match serving.request(request(id, length, count), at(length.into()), true) {
                         Ok(Taken::Refused(id, _)) => *answers.entry(id).or_default() += 1,
                         Ok(_) => _ = open.insert(id),
                         Err(_) => {}
