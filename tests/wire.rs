@@ -27,6 +27,11 @@ use kithd::protocol::record::{
     Forget, ForgetBody, Item, MAX_EDGES, MAX_RECORD, MAX_TAGS, NetworkId, Reach, Record, RecordBody, RecordState,
     Signed, Stage, Witness, WitnessBody,
 };
+use kithd::protocol::requests::COST;
+use kithd::protocol::requests::message::{
+    Bytes, Failure, MAX_DEPTH, Outcome, PIECE, Piece, Refusal, Request, Response,
+};
+use kithd::protocol::requests::service::ServiceName;
 use kithd::protocol::testimony::{
     Counts, Holders, MAX_DIGESTS, MAX_SILENT, MAX_TESTIMONIES, Mode, Nonce, Returns, Testimony, TestimonyBody,
 };
@@ -116,6 +121,21 @@ fn roll(step: RollStep) -> Roll {
     Roll { digest: HalfHash([0xdd; 16]), round: 5, step }
 }
 
+/// Ten bytes, of which this message brings five.
+fn request() -> Request {
+    let service: ServiceName = "echo".parse().unwrap();
+    Request { id: 7, service, remaining_ms: 10_000, depth: 0, length: 10, payload: Bytes(b"hello".to_vec()) }
+}
+
+/// The other five.
+fn piece() -> Piece {
+    Piece { id: 7, payload: Bytes(b" kith".to_vec()) }
+}
+
+fn response(id: u64, outcome: Outcome, length: u32, payload: &[u8]) -> HeadMessage {
+    HeadMessage::Response(Response { id, outcome, length, payload: Bytes(payload.to_vec()) })
+}
+
 fn tails() -> Vec<(&'static str, TailMessage)> {
     let statement = Statement { digest: HalfHash([0xdd; 16]), ages: [1, 12].into_iter().collect() };
     let buckets = std::iter::once(BucketHash(0x2a, [0xbb; 8])).collect();
@@ -137,6 +157,8 @@ fn tails() -> Vec<(&'static str, TailMessage)> {
         ("Goodbye of the tail", TailMessage::Goodbye(Reason::Leaving)),
         ("Eager", TailMessage::Eager(false)),
         ("Census of the tail", TailMessage::Census { nonce: NONCE, mode: Mode::Prove, remaining_ms: 4687 }),
+        ("Request", TailMessage::Request(request())),
+        ("Piece of the tail", TailMessage::Piece(piece())),
     ]
 }
 
@@ -166,6 +188,10 @@ fn heads() -> Vec<(&'static str, HeadMessage)> {
             "Census of the head, counted",
             HeadMessage::Census { nonce: NONCE, returns: Returns::Counts { counts, last: true } },
         ),
+        ("Response", response(7, Outcome::Done, 10, b"hello")),
+        ("Response, refused", response(8, Outcome::Refused(Refusal::Overloaded), 0, b"")),
+        ("Response, failed", response(9, Outcome::Failed(Failure::Exit(3)), 8, b"no disk\n")),
+        ("Piece of the head", HeadMessage::Piece(piece())),
     ]
 }
 
@@ -201,11 +227,11 @@ fn the_examples_are_what_is_sent() {
     let expected: BTreeSet<&str> = ["preamble", "record", "signed of a witness", "signed of a testimony"].into();
     let named = tails().into_iter().map(|(name, _)| name).chain(heads().into_iter().map(|(name, _)| name));
     assert_eq!(told.keys().map(String::as_str).collect::<BTreeSet<_>>(), expected.into_iter().chain(named).collect());
-    assert_eq!(shown(&told, tails()), Vec::from_iter(0..9), "all requests, in the order of their numbers");
-    assert_eq!(shown(&told, heads()), Vec::from_iter(0..8), "all answers, in the order of their numbers");
+    assert_eq!(shown(&told, tails()), Vec::from_iter(0..11), "all requests, in the order of their numbers");
+    assert_eq!(shown(&told, heads()), Vec::from_iter(0..10), "all answers, in the order of their numbers");
     // There are no more.
-    assert_eq!(decode_frame::<TailMessage>(&[1, 9, 0, 0, 0]), Err(Reason::Malformed));
-    assert_eq!(decode_frame::<HeadMessage>(&[2, 8, 0, 0, 0]), Err(Reason::Malformed));
+    assert_eq!(decode_frame::<TailMessage>(&[1, 11, 0, 0, 0]), Err(Reason::Malformed));
+    assert_eq!(decode_frame::<HeadMessage>(&[2, 10, 0, 0, 0]), Err(Reason::Malformed));
 }
 
 /// The signatures of the examples hold: a reader can test his own verification with them.
@@ -230,10 +256,45 @@ fn the_reasons_have_the_numbers_of_the_page() {
     assert_eq!(told, known.collect::<Vec<_>>());
 }
 
+/// The number and the name of each outcome, refusal and failure.
+#[test]
+fn how_a_request_went_has_the_numbers_of_the_page() {
+    let told = |heading: &str| -> Vec<[String; 2]> {
+        table(heading).into_iter().map(|row| [row[0].clone(), row[1].clone()]).collect()
+    };
+    // Of a response without a payload: the outcome's number, then what belongs to it. One byte too few or too many is none.
+    let outcome = |number: u8, what: &[u8]| {
+        let bytes = [&[2, 8, 0, 0, 0][..], &[1; 8], &[number, 0, 0, 0], what, &[0; 12]].concat();
+        match decode_frame(&bytes) {
+            Ok(HeadMessage::Response(response)) => Some(response.outcome),
+            _ => None,
+        }
+    };
+    let known = |decoded: &dyn Fn(u8) -> Option<Outcome>, kind: &str| -> Vec<[String; 2]> {
+        let names = (0..=u8::MAX).map_while(|number| Some((number, name_of(decoded(number)?, kind))));
+        names.map(|(number, name)| [number.to_string(), name]).collect()
+    };
+    let outcomes = |number| outcome(number, &[]).or_else(|| outcome(number, &[0; 4]));
+    assert_eq!(told("Requests"), known(&outcomes, ""));
+    assert_eq!(told("Refusals"), known(&|number| outcome(1, &[number, 0, 0, 0]), "refused"));
+    let failures = |number| outcome(2, &[number, 0, 0, 0]).or_else(|| outcome(2, &[number, 0, 0, 0, 9]));
+    assert_eq!(told("Failures"), known(&failures, "failed"));
+    assert_eq!(outcome(2, &[1, 0, 0, 0, 9]), Some(Outcome::Failed(Failure::Exit(9))));
+}
+
+/// As scripts see it: the outcome, or, of that kind of outcome, what follows it.
+fn name_of(outcome: Outcome, kind: &str) -> String {
+    let value = serde_json::to_value(outcome).unwrap();
+    let value = if kind.is_empty() { &value } else { &value[kind] };
+    let key = |object: &serde_json::Map<String, serde_json::Value>| object.keys().next().unwrap().clone();
+    value.as_str().map(str::to_owned).or_else(|| value.as_object().map(key)).unwrap()
+}
+
 #[test]
 fn the_bounds_are_those_of_the_program() {
     let told: BTreeMap<String, String> =
         table("Sizes and bounds").into_iter().map(|row| (row[0].clone(), row[1].replace(',', ""))).collect();
+    let limits = kithd::Config::default().limits;
     let bounds = [
         ("version of the protocol", usize::from(VERSION)),
         ("preamble", PREAMBLE),
@@ -264,6 +325,12 @@ fn the_bounds_are_those_of_the_program() {
         ("testimonies in an answer to Census", MAX_TESTIMONIES),
         ("digests counted in one", MAX_DIGESTS),
         ("silent nodes named in one", MAX_SILENT),
+        ("bytes of a payload in one message", PIECE),
+        ("name of a service", ServiceName::MAX),
+        ("depth of a request", usize::from(MAX_DEPTH)),
+        ("open requests", limits.max_outstanding),
+        (&format!("bytes of their payloads, and {COST} for each"), limits.max_outstanding_bytes),
+        ("payload", limits.max_payload),
     ];
     let bounds = bounds.map(|(name, bound)| (name.to_owned(), bound.to_string()));
     assert_eq!(told, BTreeMap::from(bounds));
