@@ -113,13 +113,10 @@ impl<T> Asking<T> {
             arriving.leave_out();
         }
         asked.answer = Some((response.outcome, arriving));
-        match asked.caller.take_if(|_| is_too_large) {
-            Some(caller) => {
-                self.close_if_whole(response.id);
-                Ok(Heard::TooLarge(caller))
-            }
-            None => Ok(self.close_if_whole(response.id)),
-        }
+        // Its rest is under way: the head has the time that it would have if its caller had gone.
+        let refused = if is_too_large { self.give_up(response.id) } else { None };
+        let heard = self.close_if_whole(response.id);
+        Ok(refused.map_or(heard, Heard::TooLarge))
     }
 
     /// What follows of an answer.
@@ -304,9 +301,9 @@ mod tests {
         let mut asking = asking();
         let a = asking.ask('a', 10, at(5)).unwrap();
         assert_eq!(asking.response(response(a, 6001, 6000)), Ok(Heard::TooLarge('a')));
-        assert_eq!(asking.len(), 1);
+        assert_eq!((asking.due(at(34)), asking.deadline()), (Ok(vec![]), Some(at(35))), "its rest may take time");
         assert_eq!(asking.piece(&piece(a, 1)), Ok(Heard::Nothing));
-        assert!(asking.is_empty());
+        assert!(asking.is_empty() && asking.deadline().is_none());
     }
 
     #[test]
