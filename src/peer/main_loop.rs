@@ -23,7 +23,7 @@ use super::surroundings::Surroundings;
 use crate::protocol::codec::{Message, decode_frame, encode_frame, messages};
 use crate::protocol::heartbeat::{Answers, Side};
 use crate::protocol::identity::PeerId;
-use crate::protocol::message::TailMessage;
+use crate::protocol::message::{Purpose, TailMessage};
 use crate::protocol::node::Event;
 use crate::protocol::peer_state::{Action, Command, Input, Peer, PeerEvent, PeerState};
 use crate::protocol::reason::Reason;
@@ -370,7 +370,9 @@ impl MainLoop {
                     link.open.store(true, Ordering::Release);
                 }
                 self.edge_since = self.around.clock.time();
-                self.requests.open_up();
+                if self.peer.purpose() != Purpose::Probe {
+                    self.requests.open_up();
+                }
                 Ok(())
             }
             Action::Report(event) => self.report(event),

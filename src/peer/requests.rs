@@ -11,7 +11,7 @@
 //! has the answer. The peer's thread looks after deadlines, and after the end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -127,6 +127,8 @@ pub struct Requests {
     /// Something that was open is not any more.
     room: Condvar,
     serving: Mutex<Serving>,
+    /// The remote may ask.
+    may_ask: AtomicBool,
     /// When something was asked last, or heard on the reactor's thread.
     asked_at: AtomicU64,
     heard_at: AtomicU64,
@@ -150,6 +152,7 @@ impl Requests {
             tail: Mutex::new(tail),
             room: Condvar::new(),
             serving: Mutex::new(Serving::new(line.window, line.patience)),
+            may_ask: AtomicBool::new(false),
             asked_at: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
             line,
@@ -269,8 +272,9 @@ impl Requests {
         *self.remote.lock() = Some(remote);
     }
 
-    /// The connection stands: it may be asked over.
+    /// The connection stands, and is more than a look: it may be asked over.
     pub(super) fn open_up(&self) {
+        self.may_ask.store(true, Ordering::Release);
         self.tail.lock().is_open = true;
     }
 
@@ -307,6 +311,9 @@ impl Requests {
     /// # Errors
     /// It breaks the protocol.
     pub(super) fn asked(self: &Arc<Self>, message: TailMessage, at: Time) -> Result<(), Reason> {
+        if !self.may_ask.load(Ordering::Acquire) {
+            return Err(Reason::Unexpected);
+        }
         self.heard_at.store(at.0, Ordering::Relaxed);
         let taken = match message {
             TailMessage::Request(request) => {
