@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::queues::Body;
+use super::queues::{Body, Class};
 use super::sink::{Budget, Sink};
 use crate::clock::Clock;
 use crate::protocol::codec::encode_frame;
@@ -293,8 +293,7 @@ impl Requests {
     pub(super) fn due(&self, now: Time) -> Result<(), Reason> {
         let owed = self.serving(|serving| serving.due(now));
         for (id, outcome) in owed {
-            self.line.services.counts.note(outcome);
-            self.send_response(id, outcome, Vec::new());
+            self.respond(id, outcome, Vec::new());
         }
         let late = self.tail.lock().asking.due(now)?;
         if !late.is_empty() {
@@ -325,10 +324,7 @@ impl Requests {
         };
         match taken {
             Taken::Nothing => {}
-            Taken::Refused(id, refusal) => {
-                self.line.services.counts.note(Outcome::Refused(refusal));
-                self.send_response(id, Outcome::Refused(refusal), Vec::new());
-            }
+            Taken::Refused(id, refusal) => self.respond(id, Outcome::Refused(refusal), Vec::new()),
             Taken::Whole(call) => self.serve(call),
         }
         Ok(())
@@ -408,8 +404,7 @@ impl Requests {
         if !self.serving(|serving| serving.answered(id)) {
             return;
         }
-        self.line.services.counts.note(outcome);
-        self.send_response(id, outcome, payload);
+        self.respond(id, outcome, payload);
         if !context::current().is_inline {
             // What was answered on the reactor's thread leaves when all of this read is answered.
             self.flush();
@@ -448,14 +443,24 @@ impl Requests {
         sink.queue_load(id, encode_frame(&TailMessage::Request(request)), body)
     }
 
-    /// An answer that finds no room is replaced by word of that; if not even that has room, the connection is lost anyway.
-    fn send_response(&self, id: u64, outcome: Outcome, payload: Vec<u8>) {
-        if self.try_send_response(id, outcome, payload).is_err() {
-            let _ = self.try_send_response(id, Outcome::Failed(Failure::Unsent), Vec::new());
+    /// An answer that finds no room is replaced by word of that: whoever asked must not wait in vain, be it that he or that
+    /// others do not take theirs. Such words are short, and have the room that is kept for what is urgent; if they find none
+    /// there, nobody has read the many before. What was served and then unsent counts as both.
+    fn respond(&self, id: u64, outcome: Outcome, payload: Vec<u8>) {
+        // Before it is sent: who has an answer finds it counted.
+        self.line.services.counts.note(outcome);
+        if self.send_response(id, outcome, payload).is_ok() {
+            return;
+        }
+        let outcome = Outcome::Failed(Failure::Unsent);
+        self.line.services.counts.note(outcome);
+        let response = HeadMessage::Response(Response { id, outcome, length: 0, payload: Bytes::default() });
+        if let Some(sink) = self.sink() {
+            let _ = sink.queue(Class::Control, encode_frame(&response));
         }
     }
 
-    fn try_send_response(&self, id: u64, outcome: Outcome, payload: Vec<u8>) -> Result<(), Reason> {
+    fn send_response(&self, id: u64, outcome: Outcome, payload: Vec<u8>) -> Result<(), Reason> {
         let Some(sink) = self.sink() else { return Ok(()) };
         let first = payload.len().min(PIECE);
         let length = u32::try_from(payload.len()).map_err(|_| Reason::Internal)?;
