@@ -126,7 +126,7 @@ pub struct Requests {
     tail: Mutex<Tail>,
     /// Something that was open is not any more.
     room: Condvar,
-    serving: Mutex<Serving>,
+    head: Mutex<Head>,
     /// The remote may ask.
     may_ask: AtomicBool,
     /// When something was asked last, or heard on the reactor's thread.
@@ -142,6 +142,12 @@ struct Tail {
     sleeps: Option<Time>,
 }
 
+struct Head {
+    serving: Serving,
+    /// As at the tail's end.
+    sleeps: Option<Time>,
+}
+
 impl Requests {
     /// Of a connection that does not stand yet.
     pub fn new(line: Line) -> Self {
@@ -151,7 +157,7 @@ impl Requests {
             remote: Mutex::new(None),
             tail: Mutex::new(tail),
             room: Condvar::new(),
-            serving: Mutex::new(Serving::new(line.window, line.patience)),
+            head: Mutex::new(Head { serving: Serving::new(line.window, line.patience), sleeps: Some(Time::ZERO) }),
             may_ask: AtomicBool::new(false),
             asked_at: AtomicU64::new(0),
             heard_at: AtomicU64::new(0),
@@ -249,7 +255,7 @@ impl Requests {
 
     /// Requests that are open here, as the head.
     pub fn owed(&self) -> usize {
-        self.serving.lock().len()
+        self.head.lock().serving.len()
     }
 
     /// When something was asked here last; zero if nothing was.
@@ -280,10 +286,10 @@ impl Requests {
 
     /// When [`due`](Self::due) wants to be called; the peer's thread sleeps until then, or until `other`.
     pub(super) fn sleeps_until(&self, other: Option<Time>) -> Option<Time> {
-        let owed = self.serving.lock().deadline();
-        let mut tail = self.tail.lock();
-        tail.sleeps = [other, owed, tail.asking.deadline()].into_iter().flatten().min();
-        tail.sleeps
+        let (mut head, mut tail) = (self.head.lock(), self.tail.lock());
+        let wanted = [other, head.serving.deadline(), tail.asking.deadline()].into_iter().flatten().min();
+        (head.sleeps, tail.sleeps) = (wanted, wanted);
+        wanted
     }
 
     /// Looks after deadlines.
@@ -327,6 +333,7 @@ impl Requests {
             Taken::Refused(id, refusal) => self.respond(id, Outcome::Refused(refusal), Vec::new()),
             Taken::Whole(call) => self.serve(call),
         }
+        self.look_in_time();
         Ok(())
     }
 
@@ -390,6 +397,18 @@ impl Requests {
         tail.asking.len()
     }
 
+    /// Of what is open now something may have to be answered before the peer's thread wakes. Most requests are not: they are
+    /// answered where they arrive, or have longer than a heartbeat takes.
+    fn look_in_time(&self) {
+        let mut head = self.head.lock();
+        let Some(deadline) = head.serving.deadline() else { return };
+        if head.sleeps.is_none_or(|sleeps| deadline < sleeps) {
+            head.sleeps = Some(deadline);
+            drop(head);
+            (self.line.look)();
+        }
+    }
+
     fn serve(self: &Arc<Self>, call: Call) {
         let Call { id, service, depth, deadline, payload } = call;
         let Some(caller) = self.remote() else { return };
@@ -413,9 +432,9 @@ impl Requests {
 
     /// Does something with what is owed; what that holds is held by the node's budget too.
     fn serving<T>(&self, change: impl FnOnce(&mut Serving) -> T) -> T {
-        let mut serving = self.serving.lock();
+        let serving = &mut self.head.lock().serving;
         let before = serving.bytes();
-        let result = change(&mut serving);
+        let result = change(serving);
         let after = serving.bytes();
         match after >= before {
             // It was asked whether there is room.
@@ -484,6 +503,6 @@ impl Requests {
 
 impl Drop for Requests {
     fn drop(&mut self) {
-        self.line.budget.give_back(self.serving.get_mut().bytes());
+        self.line.budget.give_back(self.head.get_mut().serving.bytes());
     }
 }
