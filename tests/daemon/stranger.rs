@@ -79,8 +79,12 @@ impl Stranger {
 
     /// How he introduces himself to a node.
     pub fn hello(&self, daemon: &Daemon) -> TailMessage {
-        let (record, clock_ms) = (self.record(), wall_ms());
-        TailMessage::Hello { record, clock_ms, purpose: Purpose::Overlay, dialled: daemon.address }
+        self.hello_for(Purpose::Overlay, daemon.address)
+    }
+
+    /// The same for any purpose, at a node of which only the address counts.
+    pub fn hello_for(&self, purpose: Purpose, dialled: SocketAddr) -> TailMessage {
+        TailMessage::Hello { record: self.record(), clock_ms: wall_ms(), purpose, dialled }
     }
 
     /// How he welcomes a node.
@@ -93,6 +97,21 @@ impl Stranger {
         let mut line = Line::to(daemon.address);
         self.introduce(daemon, &mut line);
         line
+    }
+
+    /// Dials whoever listens there, for that.
+    pub fn dial_for(&self, purpose: Purpose, address: SocketAddr) -> Line {
+        self.welcomed_for(purpose, address, Line::to(address))
+    }
+
+    /// The same on a line that stands.
+    pub fn welcomed_for(&self, purpose: Purpose, address: SocketAddr, mut line: Line) -> Line {
+        line.secure(self, purpose);
+        line.tell(&self.hello_for(purpose, address));
+        match line.hear::<HeadMessage>() {
+            Some(HeadMessage::Welcome { .. }) => line,
+            other => panic!("no welcome, but {other:?}"),
+        }
     }
 
     /// The same on a line that stands.
@@ -162,14 +181,20 @@ impl Trap {
 
     /// The next connection, up to the introduction of the node that dials.
     pub fn catch(&self, daemon: &Daemon) -> Line {
+        let (id, line) = self.catch_anybody();
+        assert_eq!(id.hex(), daemon.id);
+        line
+    }
+
+    /// The same, whoever it is.
+    pub fn catch_anybody(&self) -> (ControllerId, Line) {
         let mut line = self.accept();
-        let secured = line.answer(&self.stranger.credentials(self.network));
-        assert_eq!(secured.hex(), daemon.id);
+        let id = line.answer(&self.stranger.credentials(self.network));
         match line.hear::<TailMessage>() {
-            Some(TailMessage::Hello { record, .. }) => assert_eq!(record.body.id.hex(), daemon.id),
+            Some(TailMessage::Hello { record, .. }) => assert_eq!(record.body.id, id),
             other => panic!("no hello, but {other:?}"),
         }
-        line
+        (id, line)
     }
 }
 

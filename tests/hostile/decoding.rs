@@ -48,7 +48,7 @@ pub fn every_message() -> Vec<Vec<u8>> {
         length == Some(bytes.len() - HEADER) && matches!(bytes[HEADER], 1 | 2)
     };
     let found: Vec<Vec<u8>> = shown.into_iter().filter(is_message).map(|bytes| bytes[HEADER..].to_vec()).collect();
-    assert_eq!(found.len(), 18, "nine and eight, and the second form of a census's answer");
+    assert_eq!(found.len(), 24, "eleven and ten, and the other forms of the answers to a census and to a request");
     found
 }
 
@@ -123,7 +123,7 @@ fn case_06_what_is_not_known_ends_the_edge() {
         ("an unknown message", vec![1, 77, 0, 0, 0]),
         ("a message of a large number", vec![1, 3, 0, 0, 1]),
         ("an unknown direction", vec![9, 3, 0, 0, 0]),
-        ("an unknown purpose", vec![1, 1, 0, 0, 0, 3, 0, 0, 0]),
+        ("an unknown purpose", vec![1, 1, 0, 0, 0, 4, 0, 0, 0]),
         ("an unknown reason", goodbye(200)),
         ("a reason of a large number", goodbye(u32::MAX)),
         ("an unknown item", [&[1, 4, 0, 0, 0, 1, 0, 3, 0, 0, 0][..], &[0; 300]].concat()),
@@ -151,12 +151,21 @@ fn bombs() -> (Vec<Bad>, Vec<Bad>) {
         [&[direction, number, 0, 0, 0][..], &vec![0; before], &u16::MAX.to_le_bytes(), &[0; 64]].concat()
     };
     let census = |kind| patched(bomb(2, 7, 16 + 4), BODY + 16, &[kind]);
+    // Texts and payloads have room for a larger number: a GiB.
+    let large = |direction: u8, number: u8, before: &[u8]| {
+        [&[direction, number, 0, 0, 0][..], before, &(1u64 << 30).to_le_bytes(), &[b'x'; 64]].concat()
+    };
+    // A number, `echo`, ten seconds, and a length.
+    let request = [&[1; 8][..], &4u64.to_le_bytes(), b"echo", &10_000u32.to_le_bytes(), &[0], &[0, 0, 0, 64]].concat();
     let from_tail = vec![
         ("ages of a heartbeat", bomb(1, 2, 4 + 16)),
         ("items of a Push", bomb(1, 4, 0)),
         ("announcements of a Push", bomb(1, 4, 2)),
         ("wanted nodes of a Push", bomb(1, 4, 2 + 2)),
         ("buckets of a Sync", bomb(1, 5, 1)),
+        ("service of a Request", large(1, 9, &[1; 8])),
+        ("payload of a Request", large(1, 9, &request)),
+        ("payload of a Piece", large(1, 10, &[1; 8])),
     ];
     let from_head = vec![
         ("ages of an answer", bomb(2, 2, 4 + 16)),
@@ -167,6 +176,8 @@ fn bombs() -> (Vec<Bad>, Vec<Bad>) {
         ("entries of Differences", bomb(2, 5, 1 + 2)),
         ("digests of a Census", census(2)),
         ("testimonies of a Census", census(3)),
+        ("payload of a Response", large(2, 8, &[&[1; 8][..], &[0; 4], &[0, 0, 0, 64]].concat())),
+        ("payload of a Piece", large(2, 9, &[1; 8])),
     ];
     (from_tail, from_head)
 }

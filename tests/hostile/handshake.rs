@@ -135,7 +135,7 @@ fn case_20_who_has_not_introduced_himself_is_told_nothing() {
         counted(&nodes.node, "unexpected", number as u64 + 1);
         assert!(!nodes.node.network().to_string().contains(&stranger.id()));
     }
-    assert_eq!(refused(&nodes.node, "unexpected"), 7, "one for each request but Hello and Goodbye");
+    assert_eq!(refused(&nodes.node, "unexpected"), 9, "one for each request but Hello and Goodbye");
     nodes.are_unharmed();
 }
 

@@ -45,5 +45,7 @@ mod identity;
 mod local;
 mod log;
 mod records;
+mod requests;
+mod responses;
 mod state;
 mod time;
