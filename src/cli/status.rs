@@ -1,6 +1,7 @@
 //! `kithd status`: this node's report on a page, once or every second.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
@@ -18,7 +19,6 @@ use super::{network, terminal};
 use crate::admin::api::{AdminError, Verb};
 use crate::admin::client::Client;
 use crate::protocol::escape::escaped;
-use crate::protocol::reason::Reason;
 use crate::protocol::report::Report;
 
 /// From one page of `--watch` to the next.
@@ -47,8 +47,8 @@ pub fn draw(report: &Report) -> String {
     page.gap();
     process(report, &mut page);
     let mut trouble = Page(String::new());
-    trouble.line_unless_empty("dropped", &reasons(&report.dropped));
-    trouble.line_unless_empty("refused", &reasons(&report.refused));
+    trouble.line_unless_empty("dropped", &counted(&report.dropped).unwrap_or_default());
+    trouble.line_unless_empty("refused", &counted(&report.refused).unwrap_or_default());
     trouble.line_unless_empty("missing", &report.expected_missing.join(", "));
     for warning in &report.warnings {
         trouble.line("warning", warning);
@@ -108,8 +108,13 @@ fn traffic(report: &Report, page: &mut Page) {
     page.line(
         "requests",
         &format!(
-            "{} issued, {} answered, {} failed; {} served",
-            requests.issued, requests.answered, requests.failed, requests.served
+            "{} issued, {} answered, {} failed; {} served, {} unserved{}",
+            requests.issued,
+            requests.answered,
+            requests.failed,
+            requests.served,
+            requests.unserved,
+            counted(&requests.refused).map(|refused| format!("; refused: {refused}")).unwrap_or_default()
         ),
     );
 }
@@ -128,8 +133,10 @@ fn process(report: &Report, page: &mut Page) {
     );
 }
 
-fn reasons(counts: &BTreeMap<Reason, u64>) -> String {
-    counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect::<Vec<_>>().join(", ")
+/// How often each was, if any.
+fn counted(counts: &BTreeMap<impl Display, u64>) -> Option<String> {
+    let counts: Vec<String> = counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
+    (!counts.is_empty()).then(|| counts.join(", "))
 }
 
 /// A page of named lines.
@@ -222,7 +229,9 @@ fn redrawn(page: &str, first: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::reason::Reason;
     use crate::protocol::report::*;
+    use crate::protocol::requests::message::Refusal;
 
     fn report() -> Report {
         Report {
@@ -280,7 +289,7 @@ peers      1 outgoing, 2 incoming, 0 handshaking, 5 addresses known
 
 heartbeat  190 sent, 380 answered, 1 timed out; round trip 0.21 ms, p99 12.3 ms
 traffic    1.2 MiB in (640 frames), 900 B out (20 frames)
-requests   0 issued, 0 answered, 0 failed; 0 served
+requests   0 issued, 0 answered, 0 failed; 0 served, 0 unserved
 
 threads    12, woken 4.2 times a second
 memory     14 MiB resident, 0 B of 64 MiB queued
@@ -305,6 +314,14 @@ missing    gamma, delta
 warning    the disk is full\\u{1b}[31m
 ";
         assert_eq!(draw(&troubled), format!("{CALM}{trouble}"));
+    }
+
+    #[test]
+    fn refused_requests_are_told_by_their_cause() {
+        let refused = [(Refusal::UnknownService, 2), (Refusal::Overloaded, 1)].into();
+        let requests = RequestCounts { issued: 3, served: 7, unserved: 1, refused, ..RequestCounts::default() };
+        let line = "requests   3 issued, 0 answered, 0 failed; 7 served, 1 unserved; refused: 2 unknown-service, 1 overloaded\n";
+        assert!(draw(&Report { requests, ..report() }).contains(line));
     }
 
     #[test]
