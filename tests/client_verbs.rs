@@ -11,7 +11,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-const VERBS: [&[&str]; 14] = [
+const VERBS: [&[&str]; 16] = [
     &["status"],
     &["status", "--watch"],
     &["peers", "--all"],
@@ -26,6 +26,8 @@ const VERBS: [&[&str]; 14] = [
     &["identity"],
     &["tag", "role=db"],
     &["why", "gamma"],
+    &["request", "gamma", "echo"],
+    &["ping", "gamma"],
 ];
 
 const NETWORK: &str = r#"{"schema":1,"id":"aa","digest":"3f9a0c1200","agreement":{"agreeing":2,"live":2,"unanimous":true,"radius":1,"age_seconds":1.40,"since":"2026-11-21T09:23:05.042Z","held_seconds":192.4},"nodes":[{"id":"aa","label":"alpha","address":"127.0.0.1:7100","tags":{},"status":"up","version":1,"reachable":true,"edges_out":1,"edges_in":0,"witnesses":[]},{"id":"bb","label":"beta","address":"127.0.0.1:7101","tags":{},"status":"up","version":1,"reachable":true,"edges_out":0,"edges_in":1,"witnesses":[],"news":0}],"edges":[{"tail":"aa","head":"bb"}]}"#;
@@ -106,6 +108,16 @@ fn wrong_usage_is_one_line_and_exit_2() {
         &["leave", "now"],
         &["forget", "--node\n\u{1b}[31m"],
         &["identity", "--socket"],
+        &["request", "beta"],
+        &["request", "beta", "echo", "text"],
+        &["request", "beta", "echo", "-", "--data", "text"],
+        &["request", "beta", "echo", "--data", "a", "--file", "b"],
+        &["request", "beta", "echo", "--file", "/nowhere/at/all"],
+        &["request", "beta", "echo", "--file", "/dev/zero"],
+        &["request", "beta", "echo", "--timeout", "5"],
+        &["request", "beta", "echo", "--timeout", "0s"],
+        &["ping", "beta", "--count", "0"],
+        &["ping", "beta", "--count", "1001"],
     ] {
         let output = kithd(args).output().unwrap();
         let (code, out, err) = ended(&output);
@@ -205,6 +217,24 @@ fn the_short_verbs_say_what_was_done() {
             "connected to beta (1c9f02ab) at a:1\n",
             r#"{"verb":"connect","args":{"address":"a:1"}}"#,
         ),
+        (
+            &["ping", "be", "--count", "2", "--timeout", "1500ms"],
+            r#"{"schema":1,"node":"1c9f02ab77","label":"beta","sent":2,"answered":1,"rtt_ms":{"min":0.5,"p50":0.5,"p99":0.5,"max":0.5},"why":"gone"}"#,
+            "beta (1c9f02ab): 1 of 2 answered; round trip min 0.50 ms, p50 0.50 ms, p99 0.50 ms, max 0.50 ms; the last that was not: gone\n",
+            r#"{"verb":"ping","args":{"node":"be","count":2,"timeout":"1500ms"}}"#,
+        ),
+        (
+            &["request", "beta", "echo"],
+            r#"{"schema":1,"node":"1c9f02ab77","payload":""}"#,
+            "",
+            r#"{"verb":"request","args":{"node":"beta","service":"echo"}}"#,
+        ),
+        (
+            &["request", "beta", "echo", "--data", "-h\u{e9}", "--timeout", "1s"],
+            r#"{"schema":1,"node":"1c9f02ab77","payload":"G1syShtbMko="}"#,
+            "\u{1b}[2J\u{1b}[2J",
+            r#"{"verb":"request","args":{"node":"beta","service":"echo","payload":"LWjDqQ==","timeout":"1s"}}"#,
+        ),
     ];
     for (args, answer, out, call) in cases {
         let (output, asked) = FakeNode::ok(answer).asked(args);
@@ -225,6 +255,22 @@ fn a_failed_dial_is_a_negative_answer() {
     let (output, _) = FakeNode::ok(failed).asked(&["connect", "a:1", "--format", "json"]);
     assert_eq!(ended(&output).0, 1);
     assert_eq!(ended(&output).1, format!("{failed}\n"));
+}
+
+/// What a program has printed is data even if it failed; why it failed is talk.
+#[test]
+fn a_failed_program_has_its_output_printed_and_its_cause_told() {
+    let failed = r#"{"error":{"code":"failed","exit":1,"message":"df at beta: failed: its program ended with status 3","status":3,"payload":"aGFsZg=="}}"#;
+    let (output, _) = FakeNode::answering(failed, 1).asked(&["request", "beta", "df"]);
+    let line = "kithd: df at beta: failed: its program ended with status 3\n";
+    assert_eq!(ended(&output), (1, "half", line));
+    let (output, _) = FakeNode::answering(failed, 1).asked(&["request", "beta", "df", "--format", "json"]);
+    assert_eq!(ended(&output), (1, "", line));
+    let none = r#"{"schema":1,"node":"1c9f02ab77","label":null,"sent":2,"answered":0,"rtt_ms":{"min":null,"p50":null,"p99":null,"max":null},"why":"gone"}"#;
+    let (output, _) = FakeNode::ok(none).asked(&["ping", "beta"]);
+    assert_eq!(ended(&output), (1, "", "kithd: beta (1c9f02ab) has answered none of 2: gone\n"));
+    let (output, _) = FakeNode::ok(none).asked(&["ping", "beta", "--format", "json"]);
+    assert_eq!((ended(&output).0, ended(&output).1), (1, format!("{none}\n").as_str()));
 }
 
 #[test]

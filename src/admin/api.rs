@@ -8,7 +8,30 @@
 //! {"error": {"code": "unknown-node", "exit": 1, "message": "no node is called gamma"}}
 //! ```
 //!
-//! Verbs are the command line's, arguments its long flags in snake case, and `ok` holds what `--format json` prints.
+//! Verbs are the command line's, arguments its long flags in snake case, and `ok` holds what `--format json` prints. Lines of
+//! one client are answered in their order, one at a time.
+//!
+//! # Serving requests
+//!
+//! A program that serves requests asks for it by name, and is then sent each request as it comes, between the answers to
+//! whatever else it asks on this connection:
+//!
+//! ```text
+//! {"verb": "serve", "args": {"service": "shout"}}
+//! {"ok": {"schema": 1, "service": "shout"}}
+//! {"request": {"number": 1, "service": "shout", "caller": {"id": "58fc…", "label": "alpha"}, "payload": "aGVsbG8=", "remaining_ms": 9998}}
+//!
+//! {"verb": "answer", "args": {"number": 1, "payload": "SEVMTE8="}}
+//! {"verb": "answer", "args": {"number": 2, "error": "nothing to shout"}}
+//! ```
+//!
+//! Payloads are base64, with padding; none is an empty one. Numbers count the requests of one connection from 1. Answers may
+//! come in any order, and nothing comes back for them, unless they cannot be understood; one that comes too late, or a
+//! second time, is ignored. A client may serve several names. Who is gone serves none: the names are free again, and what it
+//! had not answered fails at once.
+//!
+//! A client has at most 64 requests, further ones are refused as `overloaded`. It is sent the next one while what it has not
+//! answered comes to less than 64 KiB, so that a program that reads nothing while it works is not taken for one that hangs.
 
 use std::fmt;
 
@@ -16,6 +39,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
+use super::args::{Args, shown};
+use super::payload::Payload;
 use crate::protocol::escape::escaped_json;
 
 /// A call that has been understood. It serialises to the line that asks for it.
@@ -87,11 +112,51 @@ pub enum Verb {
         /// To remove, by their keys.
         remove: Vec<String>,
     },
+    /// Ask a service of a node.
+    Request {
+        /// The node's label, id or unique beginning of its id.
+        node: String,
+        /// The service's name.
+        service: String,
+        /// What is sent along.
+        #[serde(skip_serializing_if = "Payload::is_empty")]
+        payload: Payload,
+        /// How long it may take, as `5s`; `requests.timeout` if nothing is said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        timeout: Option<String>,
+    },
+    /// Round trips to a node, one after the other.
+    Ping {
+        /// Its label, id or unique beginning of its id.
+        node: String,
+        /// How many; five if nothing is said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        count: Option<u64>,
+        /// How long each may take, as `1s`; two seconds if nothing is said.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        timeout: Option<String>,
+    },
+    /// From now on this client answers requests for a service.
+    Serve {
+        /// The service's name.
+        service: String,
+    },
+    /// This client's answer to a request; there is no answer to it.
+    Answer {
+        /// Which one, as the node has numbered it.
+        number: u64,
+        /// What the service has to say.
+        #[serde(skip_serializing_if = "Payload::is_empty")]
+        payload: Payload,
+        /// Why it has nothing to say.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
+    },
 }
 
 impl Verb {
     /// What a client may ask for, as it is written.
-    pub const NAMES: [&str; 13] = [
+    pub const NAMES: [&str; 17] = [
         "status",
         "peers",
         "network",
@@ -105,6 +170,10 @@ impl Verb {
         "identity",
         "tag",
         "why",
+        "request",
+        "ping",
+        "serve",
+        "answer",
     ];
 
     /// Understands one line. Whatever is not exactly a call gets an error that says what would have been one.
@@ -113,7 +182,7 @@ impl Verb {
             let why = shown(&error.to_string());
             AdminError::usage(format!("a call is one JSON object with \"verb\" and perhaps \"args\": {why}"))
         })?;
-        let mut args = Args { verb: &verb, given: args, known: Vec::new() };
+        let mut args = Args::of(&verb, args);
         let parsed = match verb.as_str() {
             "status" => Self::Status,
             "peers" => Self::Peers { all: args.flag("all")? },
@@ -132,6 +201,23 @@ impl Verb {
             "identity" => Self::Identity,
             "why" => Self::Why { target: args.text("target")? },
             "tag" => Self::Tag { tags: args.texts("tags")?, remove: args.texts("remove")? },
+            "request" => Self::Request {
+                node: args.text("node")?,
+                service: args.text("service")?,
+                payload: args.payload_if_given("payload")?.unwrap_or_default(),
+                timeout: args.text_if_given("timeout")?,
+            },
+            "ping" => Self::Ping {
+                node: args.text("node")?,
+                count: args.number_if_given("count")?,
+                timeout: args.text_if_given("timeout")?,
+            },
+            "serve" => Self::Serve { service: args.text("service")? },
+            "answer" => match (args.number("number")?, args.payload_if_given("payload")?, args.text_if_given("error")?)
+            {
+                (_, Some(_), Some(_)) => return Err(AdminError::usage("answer: either \"payload\" or \"error\"")),
+                (number, payload, error) => Self::Answer { number, payload: payload.unwrap_or_default(), error },
+            },
             other => {
                 let (other, known) = (shown(other), Self::NAMES.join(", "));
                 return Err(AdminError::usage(format!("no verb is called {other:?}: there are {known}")));
@@ -183,27 +269,37 @@ pub struct AdminError {
     pub exit: u8,
     /// A sentence for people, of one line.
     pub message: String,
+    /// If the program that answers for a service has failed: the status it ended with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u8>,
+    /// If a service has failed and has something to say: that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Payload>,
 }
 
 impl AdminError {
     /// The call itself is wrong: exit 2.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { code: "usage".to_owned(), exit: 2, message: message.into() }
+        Self::new("usage", 2, message)
     }
 
     /// The call was right and its answer is no: exit 1.
     pub fn negative(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), exit: 1, message: message.into() }
+        Self::new(code, 1, message)
     }
 
     /// Nobody answers at the socket, or no longer: exit 3.
     pub fn unreachable(message: impl Into<String>) -> Self {
-        Self { code: "unreachable".to_owned(), exit: 3, message: message.into() }
+        Self::new("unreachable", 3, message)
     }
 
     /// A fault of the program: exit 70.
     pub fn internal(message: impl Into<String>) -> Self {
-        Self { code: "internal".to_owned(), exit: 70, message: message.into() }
+        Self::new("internal", 70, message)
+    }
+
+    fn new(code: impl Into<String>, exit: u8, message: impl Into<String>) -> Self {
+        Self { code: code.into(), exit, message: message.into(), status: None, payload: None }
     }
 }
 
@@ -222,75 +318,6 @@ struct Call {
     verb: String,
     #[serde(default)]
     args: Map<String, Value>,
-}
-
-/// The arguments of one call, taken out one by one, so that what is left over is what nobody knows.
-struct Args<'a> {
-    verb: &'a str,
-    given: Map<String, Value>,
-    known: Vec<&'static str>,
-}
-
-impl Args<'_> {
-    fn flag(&mut self, name: &'static str) -> Result<bool, AdminError> {
-        match self.take(name) {
-            None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(flag),
-            Some(_) => Err(self.wrong(name, "true or false")),
-        }
-    }
-
-    fn text(&mut self, name: &'static str) -> Result<String, AdminError> {
-        match self.take(name) {
-            Some(Value::String(text)) => Ok(text),
-            _ => Err(self.wrong(name, "a string, and has to be given")),
-        }
-    }
-
-    fn text_if_given(&mut self, name: &'static str) -> Result<Option<String>, AdminError> {
-        match self.take(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.wrong(name, "a string")),
-        }
-    }
-
-    fn texts(&mut self, name: &'static str) -> Result<Vec<String>, AdminError> {
-        let given = match self.take(name) {
-            None | Some(Value::Null) => return Ok(Vec::new()),
-            Some(Value::Array(given)) => given,
-            Some(_) => return Err(self.wrong(name, "a list of strings")),
-        };
-        let texts = given.into_iter().map(|one| match one {
-            Value::String(text) => Ok(text),
-            _ => Err(self.wrong(name, "a list of strings")),
-        });
-        texts.collect()
-    }
-
-    fn end(self) -> Result<(), AdminError> {
-        let Some(stray) = self.given.keys().next() else { return Ok(()) };
-        let known = if self.known.is_empty() { "it takes none".to_owned() } else { self.known.join(", ") };
-        Err(AdminError::usage(format!("{} has no argument {:?}: {known}", self.verb, shown(stray))))
-    }
-
-    fn take(&mut self, name: &'static str) -> Option<Value> {
-        self.known.push(name);
-        self.given.remove(name)
-    }
-
-    fn wrong(&self, name: &str, right: &str) -> AdminError {
-        AdminError::usage(format!("{}: the argument \"{name}\" is {right}", self.verb))
-    }
-}
-
-/// The beginning of a text that came from outside: an error repeats a word of it, not two megabytes.
-fn shown(text: &str) -> String {
-    const LONGEST: usize = 120;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -327,6 +354,14 @@ mod tests {
             Verb::Why { target: text() },
             Verb::Tag { tags: Vec::new(), remove: Vec::new() },
             Verb::Tag { tags: vec![text()], remove: vec![text(), text()] },
+            Verb::Request { node: text(), service: text(), payload: Payload::default(), timeout: None },
+            Verb::Request { node: text(), service: text(), payload: vec![0, 255].into(), timeout: Some(text()) },
+            Verb::Ping { node: text(), count: None, timeout: None },
+            Verb::Ping { node: text(), count: Some(7), timeout: Some(text()) },
+            Verb::Serve { service: text() },
+            Verb::Answer { number: 1, payload: Payload::default(), error: None },
+            Verb::Answer { number: u64::MAX, payload: vec![7].into(), error: None },
+            Verb::Answer { number: 3, payload: Payload::default(), error: Some(text()) },
         ];
         for verb in verbs {
             assert_eq!(Verb::parse(&serde_json::to_string(&verb).unwrap()), Ok(verb));
@@ -339,7 +374,7 @@ mod tests {
     fn refusals_name_what_is_known() {
         assert_eq!(
             refusal(r#"{"verb": "pears"}"#),
-            "no verb is called \"pears\": there are status, peers, network, connect, disconnect, ban, unban, bans, leave, forget, identity, tag, why"
+            "no verb is called \"pears\": there are status, peers, network, connect, disconnect, ban, unban, bans, leave, forget, identity, tag, why, request, ping, serve, answer"
         );
         assert_eq!(refusal(r#"{"verb":"peers","args":{"al":true}}"#), "peers has no argument \"al\": all");
         assert_eq!(refusal(r#"{"verb":"leave","args":{"now":1}}"#), "leave has no argument \"now\": it takes none");
@@ -356,6 +391,12 @@ mod tests {
             refusal(r#"{"verb":"connect"}"#),
             "connect: the argument \"address\" is a string, and has to be given"
         );
+        let request = |args: &str| refusal(&format!(r#"{{"verb":"answer","args":{args}}}"#));
+        assert_eq!(request("{}"), "answer: the argument \"number\" is a whole number, and has to be given");
+        assert_eq!(request(r#"{"number":-1}"#), "answer: the argument \"number\" is a whole number");
+        assert_eq!(request(r#"{"number":1,"payload":"","error":"x"}"#), "answer: either \"payload\" or \"error\"");
+        let padding = request(r#"{"number":1,"payload":"aGk"}"#);
+        assert!(padding.starts_with("answer: the argument \"payload\" is no base64 with padding"), "{padding}");
         for line in
             ["", "{", "[]", "7", "null", r#"{"verb":1}"#, r#"{"verb":"leave","arg":{}}"#, r#"{"verb":"leave"}{}"#]
         {

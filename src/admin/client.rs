@@ -10,7 +10,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::api::{AdminError, Answer, Verb};
 
-/// How long a node may take: `connect` waits for a dial and its handshake, everything else answers at once.
+/// How long a node may take: `connect` waits for a dial and its handshake, most else is answered at once. What takes as
+/// long as it is told to has [`Client::call_within`].
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest answer: a view of 16,384 nodes with 16 edges each comes to some 50 MB.
 const LONGEST_ANSWER: u64 = 128 << 20;
@@ -19,25 +20,42 @@ const LONGEST_ANSWER: u64 = 128 << 20;
 pub struct Client {
     socket: PathBuf,
     stream: BufReader<UnixStream>,
+    patience: Duration,
 }
 
 impl Client {
     /// Connects; the error's message tells how to get a node that answers.
     pub fn connect(socket: &Path) -> Result<Self, AdminError> {
         match dial(socket) {
-            Ok(stream) => Ok(Self { socket: socket.to_owned(), stream: BufReader::new(stream) }),
+            Ok(stream) => Ok(Self { socket: socket.to_owned(), stream: BufReader::new(stream), patience: PATIENCE }),
             Err(error) => Err(nobody(socket, &error)),
         }
     }
 
     /// Asks, and waits for the answer: as the node wrote it, for `serde_json::from_str` or to be passed on.
     pub fn call(&mut self, verb: &Verb) -> Result<Box<RawValue>, AdminError> {
+        self.ask(verb, PATIENCE, false)
+    }
+
+    /// The same for what may take this long.
+    pub fn call_within(&mut self, verb: &Verb, patience: Duration) -> Result<Box<RawValue>, AdminError> {
+        self.ask(verb, patience, false)
+    }
+
+    /// The same for what takes as long as the node's configuration says: for as long as the node answers others.
+    pub fn call_while_it_lives(&mut self, verb: &Verb) -> Result<Box<RawValue>, AdminError> {
+        self.ask(verb, PATIENCE, true)
+    }
+
+    fn ask(&mut self, verb: &Verb, patience: Duration, while_it_lives: bool) -> Result<Box<RawValue>, AdminError> {
         let mut line = serde_json::to_vec(verb).map_err(|error| AdminError::internal(error.to_string()))?;
         line.push(b'\n');
-        let answer = match self.stream.get_mut().write_all(&line) {
+        self.patience = patience;
+        let asked = self.stream.get_ref().set_read_timeout(Some(patience));
+        let answer = match asked.and_then(|()| self.stream.get_mut().write_all(&line)) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
             // Whoever was turned away finds the reason waiting.
-            _ => self.answer(),
+            _ => self.answer(while_it_lives),
         };
         match answer.map_err(|error| self.lost(&error))? {
             Answer::Ok(value) => Ok(value),
@@ -45,9 +63,14 @@ impl Client {
         }
     }
 
-    fn answer(&mut self) -> io::Result<Answer> {
+    fn answer(&mut self, while_it_lives: bool) -> io::Result<Answer> {
         let mut line = Vec::new();
-        (&mut self.stream).take(LONGEST_ANSWER).read_until(b'\n', &mut line)?;
+        // What came before a wait was over stays in the line.
+        while let Err(error) = (&mut self.stream).take(LONGEST_ANSWER).read_until(b'\n', &mut line) {
+            if !(while_it_lives && is_silence(&error) && self.lives()) {
+                return Err(error);
+            }
+        }
         match line.last() {
             Some(b'\n') => {
                 serde_json::from_slice(&line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
@@ -56,11 +79,17 @@ impl Client {
         }
     }
 
+    /// One that has no place for another client lives as well.
+    fn lives(&self) -> bool {
+        let asked = Self::connect(&self.socket).and_then(|mut other| other.call(&Verb::Identity));
+        asked.map_or_else(|error| error.exit != 3, |_| true)
+    }
+
     fn lost(&self, error: &io::Error) -> AdminError {
         let node = format!("the node at {}", self.socket.display());
         match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                AdminError::unreachable(format!("{node} did not answer within {} s", PATIENCE.as_secs()))
+            _ if is_silence(error) => {
+                AdminError::unreachable(format!("{node} did not answer within {} s", self.patience.as_secs()))
             }
             io::ErrorKind::InvalidData => AdminError::internal(format!("{node} sent what is no answer: {error}")),
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
@@ -69,6 +98,10 @@ impl Client {
             _ => AdminError::unreachable(format!("{node} cannot be asked: {error}")),
         }
     }
+}
+
+fn is_silence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// A Unix socket's connect waits while the other side's backlog is full, for as long as the write timeout says.

@@ -1,11 +1,24 @@
 //! Where calls are answered: what the admin server asks of whoever stands behind it.
 
 use super::api::{AdminError, Answer, Verb};
+use crate::protocol::requests::service::ServiceName;
+use crate::services::Taker;
 
 /// Answers calls. The node is one; a test's closure is another.
 pub trait Desk: Send {
     /// Takes one call. It runs on the server's only thread: what takes time keeps the reply and returns.
     fn handle(&mut self, verb: Verb, reply: Reply);
+
+    /// A program wants to answer what others ask for under this name: from now on it goes to `taker`.
+    ///
+    /// # Errors
+    /// The name is none, or taken.
+    fn register(&mut self, service: &str, _taker: Taker) -> Result<ServiceName, AdminError> {
+        Err(AdminError::negative("unknown-service", format!("nobody could ask for {service} here")))
+    }
+
+    /// That program is gone.
+    fn unregister(&mut self, _service: &ServiceName) {}
 
     /// The server cannot go on: nobody can ask anything any more.
     fn unserved(&mut self) {}

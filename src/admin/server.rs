@@ -6,23 +6,28 @@
 //!       wake ◀──────────────── answers (one per call at work) ◀── reply.answer
 //! ```
 //!
-//! It never waits for an answer: a call that takes long holds up its own client and nobody else.
+//! Requests for programs that serve something, and what these answer, go by the side of that: [`Providers`]. It never waits for an answer: a call that takes long holds up its own client and nobody else.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::api::{AdminError, Answer, Verb};
 use super::desk::{Desk, Reply};
+use super::payload::Payload;
+use super::providers::Providers;
 use super::socket::{self, FileId, SocketError};
 use super::turns::{MAX_CALLS, MAX_WAITING, Turn, Turns};
 use crate::clock::Clock;
 use crate::protocol::reason::Reason;
 use crate::protocol::refusal_log::RefusalLog;
+use crate::protocol::report::SCHEMA;
+use crate::protocol::requests::message::{Failure, Outcome};
+use crate::protocol::requests::report::ServeReport;
 use crate::reactor::{ClientId, LineEvent, LineFault, LineServer, LineServerSettings, PollWaker};
 
 /// How long half a line or an unread answer may stay. Scripts on the same machine need milliseconds.
@@ -55,7 +60,8 @@ impl AdminServer {
         let (sender, answers) = bounded(MAX_CALLS);
         let waker = lines.waker();
         let (turns, clock, refusals) = (Turns::new(), Clock::start(), RefusalLog::default());
-        let admin = Admin { lines, desk, turns, sender, answers, stopped, clock, refusals };
+        let providers = Providers::default();
+        let admin = Admin { lines, desk, turns, providers, sender, answers, stopped, clock, refusals };
         let mut server = Self { path: path.to_owned(), file: FileId::of(path), waker, stop: Some(stop), thread: None };
         let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || admin.run()).map_err(failed)?;
         server.thread = Some(thread);
@@ -81,7 +87,9 @@ impl Drop for AdminServer {
 struct Admin {
     lines: LineServer,
     desk: Box<dyn Desk>,
-    turns: Turns<ClientId>,
+    /// Of calls that were understood, and of others: these are answered in their turn as well.
+    turns: Turns<ClientId, Result<Verb, AdminError>>,
+    providers: Providers,
     sender: Sender<(ClientId, Answer)>,
     answers: Receiver<(ClientId, Answer)>,
     stopped: Receiver<()>,
@@ -92,6 +100,9 @@ struct Admin {
 impl Admin {
     fn run(mut self) {
         let served = catch_unwind(AssertUnwindSafe(|| self.serve_all()));
+        for client in self.providers.clients() {
+            self.part(client);
+        }
         if !matches!(served, Ok(Ok(()))) {
             if let Ok(Err(error)) = served {
                 log::error!("the admin socket is no longer served: {error}");
@@ -109,6 +120,10 @@ impl Admin {
                 // At once, and not after all events: a desk that answers at once keeps up with any number of lines.
                 self.deliver();
             }
+            for (client, line) in self.providers.lines(Instant::now()) {
+                self.lines.send(client, &line);
+            }
+            self.lines.wake_at(self.providers.deadline());
         }
         self.deliver();
         Ok(())
@@ -116,10 +131,14 @@ impl Admin {
 
     fn take(&mut self, event: LineEvent) {
         match event {
-            LineEvent::Line { client, line } => {
-                let turn = self.turns.line(client, line);
-                self.serve(client, turn);
-            }
+            LineEvent::Line { client, line } => match Verb::parse(&line) {
+                // Whatever else the client asks, others wait for this.
+                Ok(Verb::Answer { number, payload, error }) => self.take_answer(client, number, payload, error),
+                call => {
+                    let turn = self.turns.line(client, call);
+                    self.serve(client, turn);
+                }
+            },
             LineEvent::BadLine { client, why } => self.dismiss(
                 client,
                 match why {
@@ -128,7 +147,7 @@ impl Admin {
                     LineFault::Unfinished => format!("a line has to be finished within {} s", PATIENCE.as_secs()),
                 },
             ),
-            LineEvent::Gone { client } => self.turns.gone(client),
+            LineEvent::Gone { client } => self.part(client),
             LineEvent::Refused => self.turned_away(),
             LineEvent::Woken => {}
         }
@@ -155,7 +174,7 @@ impl Admin {
         }
     }
 
-    fn serve(&mut self, client: ClientId, mut turn: Turn) {
+    fn serve(&mut self, client: ClientId, mut turn: Turn<Result<Verb, AdminError>>) {
         // Nothing is at work for a client whose line is refused, so nothing else would bring up its next one.
         while turn == Turn::Overloaded {
             let busy = AdminError::negative("overloaded", "too many calls are at work: try again");
@@ -165,11 +184,11 @@ impl Admin {
         match turn {
             Turn::Wait | Turn::Overloaded => {}
             Turn::Flood => self.dismiss(client, format!("at most {MAX_WAITING} lines may wait for their answers")),
-            Turn::Handle(line) => self.handle(client, &line),
+            Turn::Handle(call) => self.handle(client, call),
         }
     }
 
-    fn handle(&mut self, client: ClientId, line: &str) {
+    fn handle(&mut self, client: ClientId, call: Result<Verb, AdminError>) {
         let (sender, waker) = (self.sender.clone(), self.lines.waker());
         let reply = Reply::new(move |answer| {
             // Fails only once the thread has ended, and with it the client's connection.
@@ -177,8 +196,9 @@ impl Admin {
                 waker.wake();
             }
         });
-        match Verb::parse(line) {
+        match call {
             Err(error) => reply.answer(Answer::Error(error)),
+            Ok(Verb::Serve { service }) => reply.answer(self.register(client, &service)),
             // A desk that panics drops the reply, and so answers it; the socket outlives it.
             Ok(verb) => {
                 if catch_unwind(AssertUnwindSafe(|| self.desk.handle(verb, reply))).is_err() {
@@ -188,11 +208,43 @@ impl Admin {
         }
     }
 
+    /// Requests for the service go to this client from now on; the first comes after this has been answered.
+    fn register(&mut self, client: ClientId, service: &str) -> Answer {
+        let taker = self.providers.taker(client, self.lines.waker());
+        match self.desk.register(service, taker) {
+            Err(error) => Answer::Error(error),
+            Ok(name) => {
+                let report = ServeReport { schema: SCHEMA, service: name.to_string() };
+                self.providers.add(client, name);
+                Answer::ok(&report)
+            }
+        }
+    }
+
+    fn take_answer(&mut self, client: ClientId, number: u64, payload: Payload, error: Option<String>) {
+        let (outcome, payload) = match error {
+            Some(why) => (Outcome::Failed(Failure::Service), why.into_bytes()),
+            None => (Outcome::Done, payload.0),
+        };
+        if !self.providers.answer(client, number, outcome, payload) {
+            let why = format!("answer: you have been given no request of number {number}");
+            self.lines.send(client, &Answer::Error(AdminError::usage(why)).line());
+        }
+    }
+
     /// A last word, then the end.
     fn dismiss(&mut self, client: ClientId, why: String) {
         self.lines.send(client, &Answer::Error(AdminError::usage(why)).line());
         self.lines.close(client);
+        self.part(client);
+    }
+
+    /// A client is gone, and serves nothing any more.
+    fn part(&mut self, client: ClientId) {
         self.turns.gone(client);
+        for name in self.providers.gone(client) {
+            self.desk.unregister(&name);
+        }
     }
 }
 

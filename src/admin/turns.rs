@@ -10,23 +10,22 @@ pub(super) const MAX_WAITING: usize = 16;
 /// Calls at work in all: room for four times the clients that may be connected by default, since some will have left.
 pub(super) const MAX_CALLS: usize = 64;
 
-/// The books of one server, whose clients are known by a `C` that is never given twice.
-pub(super) struct Turns<C> {
-    clients: BTreeMap<C, Client>,
+/// The books of one server, whose clients are known by a `C` that is never given twice, and say lines, each an `L`.
+pub(super) struct Turns<C, L> {
+    clients: BTreeMap<C, Client<L>>,
     at_work: usize,
 }
 
-#[derive(Default)]
-struct Client {
+struct Client<L> {
     is_served: bool,
-    waiting: VecDeque<String>,
+    waiting: VecDeque<L>,
 }
 
 /// What is to be done with a line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Turn<L> {
     /// Handle it now; [`Turns::answered`] is owed for it.
-    Handle(String),
+    Handle(L),
     /// Refuse it: too many calls are at work.
     Overloaded,
     /// Nothing now: the client's call is still at work.
@@ -35,15 +34,16 @@ pub(super) enum Turn {
     Flood,
 }
 
-impl<C: Copy + Ord> Turns<C> {
+impl<C: Copy + Ord, L> Turns<C, L> {
     /// Nobody there yet.
     pub(super) fn new() -> Self {
         Self { clients: BTreeMap::new(), at_work: 0 }
     }
 
     /// A line came in.
-    pub(super) fn line(&mut self, client: C, line: String) -> Turn {
-        let known = self.clients.entry(client).or_default();
+    pub(super) fn line(&mut self, client: C, line: L) -> Turn<L> {
+        let fresh = || Client { is_served: false, waiting: VecDeque::new() };
+        let known = self.clients.entry(client).or_insert_with(fresh);
         if known.is_served && known.waiting.len() == MAX_WAITING {
             return Turn::Flood;
         }
@@ -52,7 +52,7 @@ impl<C: Copy + Ord> Turns<C> {
     }
 
     /// The client's next line, if one waits and none is at work.
-    pub(super) fn next(&mut self, client: C) -> Turn {
+    pub(super) fn next(&mut self, client: C) -> Turn<L> {
         let Some(known) = self.clients.get_mut(&client).filter(|known| !known.is_served) else { return Turn::Wait };
         match known.waiting.pop_front() {
             None => Turn::Wait,

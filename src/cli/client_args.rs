@@ -92,7 +92,16 @@ pub fn show<T: DeserializeOwned>(
     verb: &Verb,
     draw: impl FnOnce(&T) -> String,
 ) -> Result<T, Failure> {
-    let raw = Client::connect(&socket(matches))?.call(verb)?;
+    show_what(matches, |client| client.call(verb), draw)
+}
+
+/// The same for what is asked in a way of its own.
+pub fn show_what<T: DeserializeOwned>(
+    matches: &ArgMatches,
+    ask: impl FnOnce(&mut Client) -> Result<Box<RawValue>, AdminError>,
+    draw: impl FnOnce(&T) -> String,
+) -> Result<T, Failure> {
+    let raw = ask(&mut Client::connect(&socket(matches))?)?;
     if json(matches) {
         // Printed before it is understood: a script may know a newer node's fields better than this program.
         terminal::say(&format!("{}\n", escaped_json(raw.get().to_owned())))?;

@@ -32,6 +32,8 @@ pub mod log_queue;
 pub mod network;
 pub mod node_log;
 pub mod peers;
+pub mod ping;
+pub mod request;
 pub mod run;
 pub mod simulate;
 pub mod status;
@@ -60,6 +62,8 @@ const VERBS: &[Verb] = &[
     (why::command, why::run),
     (connect::command, connect::run),
     (disconnect::command, disconnect::run),
+    (ping::command, ping::run),
+    (request::command, request::run),
     (ban::command, ban::run),
     (ban::unban_command, ban::run_unban),
     (ban::bans_command, ban::run_bans),

@@ -9,8 +9,13 @@ use crate::protocol::escape::escaped;
 
 /// Writes data to standard output, at once and whole.
 pub fn say(text: &str) -> io::Result<()> {
+    pour(text.as_bytes())
+}
+
+/// The same with bytes that need not be text, and are not looked at.
+pub fn pour(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(bytes)?;
     out.flush()
 }
 

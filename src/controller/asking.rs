@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
+use parking_lot::Mutex;
 
 use super::lines::Way;
 use super::registry::Registry;
@@ -23,14 +24,14 @@ use crate::protocol::requests::service::ServiceName;
 use crate::services::{Caller, Counts, Request, context};
 
 /// A connection that ends between being found and being asked over is looked for again, so often: the second one is fresh.
-const TRIES: usize = 3;
+pub(super) const TRIES: usize = 3;
 /// An answer that is being told at this moment is there in microseconds.
 const BEING_TOLD: Duration = Duration::from_secs(1);
 
 /// Asks for a node.
 #[derive(Clone)]
 pub struct Asker {
-    registry: Arc<Registry>,
+    pub(super) registry: Arc<Registry>,
     me: Caller,
 }
 
@@ -91,13 +92,21 @@ impl Asker {
         if depth > MAX_DEPTH {
             return Err(RequestError::TooDeep);
         }
-        let most = self.registry.around.window.payload;
-        if payload.len() > most {
-            return Err(RequestError::TooLarge(payload.len(), most));
-        }
-        let own = Instant::now() + timeout;
+        self.fits(payload)?;
+        let own = moment_after(timeout);
         let deadline = around.deadline.map_or(own, |outer| outer.min(own));
         Ok(Wanted { service, payload, deadline, depth })
+    }
+
+    /// What is longer than may be sent is not even tried.
+    pub(super) fn fits(&self, payload: &[u8]) -> Result<(), RequestError> {
+        let most = self.registry.around.window.payload;
+        if payload.len() > most { Err(RequestError::TooLarge(payload.len(), most)) } else { Ok(()) }
+    }
+
+    /// What a node calls itself, if that is known.
+    pub(super) fn label_of(&self, id: &ControllerId) -> Option<String> {
+        self.registry.read(|node, _| node.label_of(id).map(|label| label.to_string()))
     }
 
     pub(super) fn service(&self, name: &str) -> Result<ServiceName, RequestError> {
@@ -141,7 +150,7 @@ impl Asker {
         patience: Option<Instant>,
     ) -> Result<(), (RequestError, Waiter)> {
         way.1.ask(self.question(wanted), waiter, patience)?;
-        self.counts().issued.fetch_add(1, Ordering::Relaxed);
+        self.note_issued();
         Ok(())
     }
 
@@ -150,23 +159,39 @@ impl Asker {
         *id == self.me.id
     }
 
-    /// This node asks itself.
+    /// This node asks itself. Whoever is to be called back is, at the deadline if there is no answer by then.
     pub(super) fn ask_myself(&self, wanted: Wanted<'_>, waiter: Waiter) {
-        if matches!(waiter, Waiter::CallBack(_)) {
-            self.counts().issued.fetch_add(1, Ordering::Relaxed);
+        let is_called_back = matches!(waiter, Waiter::CallBack(_));
+        if is_called_back {
+            self.note_issued();
         }
         let Wanted { service, payload, deadline, depth } = wanted;
         let (caller, service, payload) = (self.me.clone(), service.clone(), payload.to_vec());
         let services = Arc::clone(&self.registry.around.services);
         let request = Request { caller, service, payload, deadline };
+        let waiting = Arc::new(Mutex::new(Some((waiter, None))));
+        let (kept, registry) = (Arc::clone(&waiting), Arc::clone(&self.registry));
         self.registry.around.services.serve(request, depth, move |outcome, payload| {
             services.counts.note(outcome);
-            waiter.tell(ending(outcome, payload));
+            let waited = kept.lock().take();
+            if let Some((waiter, alarm)) = waited {
+                alarm.inspect(|alarm| registry.alarms.call_off(*alarm));
+                waiter.tell(ending(outcome, payload));
+            }
         });
+        let late = Arc::clone(&waiting);
+        if let Some((_, alarm)) = waiting.lock().as_mut().filter(|_| is_called_back) {
+            *alarm = Some(self.registry.at(deadline, move || {
+                let waited = late.lock().take();
+                if let Some((waiter, _)) = waited {
+                    waiter.tell(Err(RequestError::TimedOut { sent: true }));
+                }
+            }));
+        }
     }
 
     pub(super) fn count(&self, ask: impl FnOnce() -> Ending) -> Ending {
-        self.counts().issued.fetch_add(1, Ordering::Relaxed);
+        self.note_issued();
         let ending = ask();
         self.counts().note_own(ending.is_ok());
         ending
@@ -191,17 +216,21 @@ impl Asker {
         Err(self.unreachable(target, Reason::Overloaded))
     }
 
+    pub(super) fn note_issued(&self) {
+        self.counts().issued.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn counts(&self) -> &Counts {
         &self.registry.around.services.counts
     }
 
-    fn question<'a>(&self, wanted: Wanted<'a>) -> Question<'a> {
+    pub(super) fn question<'a>(&self, wanted: Wanted<'a>) -> Question<'a> {
         let Wanted { service, payload, deadline, depth } = wanted;
         let left = deadline.saturating_duration_since(Instant::now());
         Question { service, payload, deadline: self.registry.around.clock.time() + left, depth }
     }
 
-    fn unreachable(&self, target: &Target, reason: Reason) -> RequestError {
+    pub(super) fn unreachable(&self, target: &Target, reason: Reason) -> RequestError {
         let is_known = || self.registry.read(|node, _| node.view().get(&target.id).is_some());
         match reason {
             Reason::Leaving => RequestError::Ended,
@@ -209,6 +238,13 @@ impl Asker {
             reason => RequestError::Unreachable(target.name.clone(), reason),
         }
     }
+}
+
+/// As late as the clock goes, if it goes no further: a program may mean "for ever".
+pub(super) fn moment_after(span: Duration) -> Instant {
+    const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(span).unwrap_or_else(|| now + FOR_EVER)
 }
 
 fn wait(mailbox: &Mailbox, requests: &Requests, id: u64, deadline: Instant) -> Ending {

@@ -2,12 +2,14 @@
 //! reply, and another thread answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::access::{self, AccessError};
+use super::asking::Asker;
 use super::lines::{End, IdleCall, StatusCall};
 use super::registry::Registry;
 use super::tagging;
-use super::{counting, explain, monitor_status};
+use super::{counting, errands, explain, monitor_status, node_requests};
 use crate::admin::api::{AdminError, Answer, Verb};
 use crate::admin::desk::{Desk, Reply};
 use crate::config::duration;
@@ -19,18 +21,23 @@ use crate::protocol::reason::Reason;
 use crate::protocol::report::{
     ConnectReport, DisconnectReport, ForgetReport, IdentityReport, SCHEMA, Status, TagsReport,
 };
+use crate::protocol::requests::service::ServiceName;
 use crate::protocol::testimony::Mode;
+use crate::services::{Runs, ServiceError, Taker};
 
 /// The node's desk.
 pub struct NodeDesk {
     registry: Arc<Registry>,
+    asker: Asker,
     label: String,
+    /// How long a request may take that does not say.
+    patience: Duration,
 }
 
 impl NodeDesk {
-    /// For a node of this label.
-    pub fn new(registry: Arc<Registry>, label: String) -> Self {
-        Self { registry, label }
+    /// For a node of this label, whose requests may take so long.
+    pub fn new(asker: Asker, label: String, patience: Duration) -> Self {
+        Self { registry: Arc::clone(&asker.registry), asker, label, patience }
     }
 
     fn identity(&self, keys: Option<Vec<String>>) -> Answer {
@@ -145,6 +152,19 @@ impl Desk for NodeDesk {
         let _ = self.registry.lines().end.try_send(End::Panicked("admin"));
     }
 
+    fn register(&mut self, service: &str, taker: Taker) -> Result<ServiceName, AdminError> {
+        let services = &self.registry.around.services;
+        node_requests::register(services, service, Runs::Elsewhere(taker)).map_err(|error| match error {
+            ServiceError::Name(_) => AdminError::usage(format!("serve {service:?}: {error}")),
+            ServiceError::Taken(_) => AdminError::negative("taken", error.to_string()),
+            ServiceError::TooMany => AdminError::negative("overloaded", error.to_string()),
+        })
+    }
+
+    fn unregister(&mut self, service: &ServiceName) {
+        self.registry.around.services.remove(service);
+    }
+
     fn handle(&mut self, verb: Verb, reply: Reply) {
         match verb {
             Verb::Status => {
@@ -175,6 +195,16 @@ impl Desk for NodeDesk {
                 }
                 Err(why) => Answer::Error(AdminError::usage(format!("tag: {why}"))),
             }),
+            Verb::Request { node, service, payload, timeout } => {
+                match errands::patience("request", timeout, self.patience) {
+                    Ok(patience) => errands::request(&self.asker, (&node, &service), payload.0, patience, reply),
+                    Err(error) => reply.answer(Answer::Error(error)),
+                }
+            }
+            Verb::Ping { node, count, timeout } => errands::ping(&self.asker, &node, count, timeout, reply),
+            Verb::Serve { .. } | Verb::Answer { .. } => {
+                reply.answer(Answer::Error(AdminError::internal("the server of the admin socket answers this itself")));
+            }
             Verb::Leave => {
                 reply.answer(self.identity(None));
                 let _ = self.registry.lines().end.try_send(End::Wanted);

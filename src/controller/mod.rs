@@ -12,12 +12,15 @@
 //! for one pure call, never across a send, a join or I/O; what the call wants done is done after it.
 
 pub mod access;
+mod alarms;
 pub mod asking;
+mod asking_later;
 mod awaiting;
 mod built_in;
 mod configured;
 mod counting;
 pub mod desk;
+mod errands;
 mod explain;
 mod known_json;
 mod lines;

@@ -170,7 +170,7 @@ impl Node {
         built_in::register(built_ins(&config), &node.registry, &said)
             .and_then(|()| configured::register(&config.services, &services))
             .map_err(|error| std::io::Error::other(error.to_string()))?;
-        let desk = NodeDesk::new(Arc::clone(&node.registry), node.about.label.clone());
+        let desk = NodeDesk::new(node.asker.clone(), node.about.label.clone(), config.requests.timeout);
         let path = config.node.socket_path();
         node.admin = Some(AdminServer::start(&path, config.limits.max_admin_clients, Box::new(desk))?);
         node.start_loops(acceptor, inlets, state, &config)?;
@@ -407,6 +407,7 @@ impl Node {
         if let Some(thread) = self.main.take() {
             let _ = thread.join();
         }
+        self.registry.forget_callers();
     }
 }
 

@@ -8,7 +8,7 @@ use super::requester::Requester;
 use crate::peer::requests::Ending;
 use crate::protocol::requests::error::RequestError;
 use crate::protocol::requests::service::ServiceName;
-use crate::services::{Request, Response, Runs, ServiceError};
+use crate::services::{Request, Response, Runs, ServiceError, Services};
 
 impl Node {
     /// Answers requests for this service from now on, on a worker (`limits.workers` of them): the handler may block, and may
@@ -87,10 +87,16 @@ impl Node {
     }
 
     fn register(&self, service: &str, runs: Runs) -> Result<(), ServiceError> {
-        let name: ServiceName = service.parse().map_err(ServiceError::Name)?;
-        if name.as_str().starts_with(super::built_in::OWN) {
-            return Err(ServiceError::Taken(name));
-        }
-        self.registry.around.services.register(name, runs)
+        register(&self.registry.around.services, service, runs).map(drop)
     }
+}
+
+/// Registers a service of a user's, under the name that it may have.
+pub(super) fn register(services: &Services, service: &str, runs: Runs) -> Result<ServiceName, ServiceError> {
+    let name: ServiceName = service.parse().map_err(ServiceError::Name)?;
+    if name.as_str().starts_with(super::built_in::OWN) {
+        return Err(ServiceError::Taken(name));
+    }
+    services.register(name.clone(), runs)?;
+    Ok(name)
 }

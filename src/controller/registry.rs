@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use parking_lot::Mutex;
 
+use super::alarms::{Alarm, Alarms};
 use super::lines::{Answer, Call, CountAnswer, End, IdleCall, Lines, ReachAnswer, StatusCall, Way};
 use super::terse_log::TerseLog;
 use crate::peer::main_loop::{MAX_COMMANDS, Order, spawn};
@@ -60,6 +62,8 @@ struct Inside {
 pub struct Registry {
     /// What every peer is given.
     pub around: Surroundings,
+    /// What is left to a moment.
+    pub alarms: Alarms,
     lines: Lines,
     inside: Mutex<Inside>,
     subscribers: Mutex<Vec<Sender<Notice>>>,
@@ -102,7 +106,8 @@ impl Registry {
             farewell: None,
             waiting: Vec::new(),
         };
-        Self { around, lines, inside: Mutex::new(inside), subscribers: Mutex::default(), terse_log: Mutex::default() }
+        let (alarms, inside) = (Alarms::default(), Mutex::new(inside));
+        Self { around, alarms, lines, inside, subscribers: Mutex::default(), terse_log: Mutex::default() }
     }
 
     /// The loops' channels.
@@ -177,6 +182,23 @@ impl Registry {
             (ticket, inside.idlest())
         };
         self.handle(Input::Reach { id, stale, idlest, ticket });
+    }
+
+    /// Does something at that moment, on ctl-idle; it must not wait for anything.
+    pub fn at(&self, moment: Instant, call: impl FnOnce() + Send + 'static) -> Alarm {
+        let (alarm, is_first) = self.alarms.set(moment, Box::new(call));
+        if is_first {
+            // A loop that has no place for one more call is about to look.
+            let _ = self.lines.idle.try_send(IdleCall::Wake);
+        }
+        alarm
+    }
+
+    /// The end: whoever is still to be called is not, and what their calls hold is let go. They may hold this registry.
+    pub fn forget_callers(&self) {
+        self.alarms.clear();
+        let reaches = std::mem::take(&mut self.inside.lock().reaches);
+        drop(reaches);
     }
 
     /// Notices from now on.

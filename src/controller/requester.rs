@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
-use super::asking::{Asker, Target, Wanted};
+use super::asking::{Asker, Target, Wanted, moment_after};
 use super::lines::Way;
 use crate::peer::requests::Ending;
 use crate::protocol::identity::{ControllerId, PeerId};
@@ -160,7 +160,7 @@ impl Pipeline {
     /// # Errors
     /// As for [`Requester::submit`]; there will be no completion.
     pub fn submit(&self, service: &str, payload: &[u8], timeout: Duration) -> Result<u64, RequestError> {
-        self.take_place(Some(Instant::now() + timeout))?;
+        self.take_place(Some(moment_after(timeout)))?;
         self.begin(|done| self.requester.submit(service, payload, timeout, done))
     }
 

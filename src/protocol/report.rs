@@ -162,8 +162,10 @@ pub struct RequestCounts {
     /// Of those it asked, failed.
     pub failed: u64,
     /// Begun by this node, and failed.
+    #[serde(default)]
     pub unserved: u64,
     /// Not even begun, by cause.
+    #[serde(default)]
     pub refused: BTreeMap<Refusal, u64>,
 }
 

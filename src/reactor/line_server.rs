@@ -78,7 +78,7 @@ pub enum LineEvent {
     },
     /// One client too many, or one of another user, was turned away.
     Refused,
-    /// The waker was used.
+    /// The waker was used, or the moment has come to wake at.
     Woken,
 }
 
@@ -97,6 +97,7 @@ pub struct LineServer {
     exhausted_until: Option<Instant>,
     /// When the log was told so.
     exhaustion_told: Option<Instant>,
+    wakes_at: Option<Instant>,
     /// What is to be told with the next wait.
     found: Vec<LineEvent>,
     buffer: Vec<u8>,
@@ -124,6 +125,7 @@ impl LineServer {
             is_ready: true,
             exhausted_until: None,
             exhaustion_told: None,
+            wakes_at: None,
             found: Vec::new(),
             buffer: vec![0; READ_BUFFER],
         })
@@ -134,6 +136,11 @@ impl LineServer {
         self.waker.clone()
     }
 
+    /// When [`wait`](Self::wait) is to return even if nothing happens: once, and until this is called again.
+    pub fn wake_at(&mut self, moment: Option<Instant>) {
+        self.wakes_at = moment;
+    }
+
     /// Waits until something happened: at least one event, and of one client never more than 64 lines at once.
     ///
     /// # Errors
@@ -141,7 +148,8 @@ impl LineServer {
     pub fn wait(&mut self) -> io::Result<Vec<LineEvent>> {
         loop {
             self.poll()?;
-            if self.waker.take() {
+            let is_time = self.wakes_at.take_if(|moment| *moment <= Instant::now()).is_some();
+            if self.waker.take() || is_time {
                 self.found.push(LineEvent::Woken);
             }
             self.accept();
@@ -200,7 +208,7 @@ impl LineServer {
             return Some(Duration::ZERO);
         }
         let overdue = self.clients.values().filter_map(|client| client.deadline(self.settings.patience));
-        let first = overdue.chain(self.exhausted_until).min()?;
+        let first = overdue.chain(self.exhausted_until).chain(self.wakes_at).min()?;
         Some(first.saturating_duration_since(Instant::now()))
     }
 

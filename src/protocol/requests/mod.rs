@@ -20,6 +20,7 @@ pub mod asking;
 pub mod error;
 pub mod line;
 pub mod message;
+pub mod report;
 pub mod service;
 pub mod serving;
 
