@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
+use rustix::fs::{Mode, OFlags};
+
 use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -172,8 +174,8 @@ fn what_cannot_be_started_is_told_with_its_cure() {
     let directory = tempfile::TempDir::new().unwrap();
     let at = |name: &str| directory.path().join(name).display().to_string();
     fs::write(at("plain"), "echo a").unwrap();
-    fs::write(at("script"), "echo a").unwrap();
-    fs::set_permissions(at("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // Never open for writing: a program that another test starts just then would hold it open, and it would be busy.
+    rustix::fs::open(at("script"), OFlags::CREATE | OFlags::RDONLY, Mode::RWXU).unwrap();
     for (command, cause) in [
         (at("none"), "no such program, or none that runs its script; give the path of one that exists"),
         (at("plain"), "permission denied; let the user that kithd runs as execute it"),
