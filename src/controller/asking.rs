@@ -15,7 +15,8 @@ use parking_lot::Mutex;
 
 use super::lines::Way;
 use super::registry::Registry;
-use crate::peer::requests::{Ending, Mailbox, Question, Requests, Waiter, ending};
+use crate::peer::requests::{Question, Requests};
+use crate::peer::waiter::{Ending, Mailbox, Waiter, ending};
 use crate::protocol::identity::{ControllerId, Label, PeerId};
 use crate::protocol::reason::Reason;
 use crate::protocol::requests::error::RequestError;

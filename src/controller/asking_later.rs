@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::asking::{Asker, TRIES, Target, Wanted};
 use super::lines::Way;
-use crate::peer::requests::{Ending, Waiter};
+use crate::peer::waiter::{Ending, Waiter};
 use crate::protocol::identity::PeerId;
 use crate::protocol::reason::Reason;
 use crate::protocol::requests::error::RequestError;

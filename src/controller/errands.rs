@@ -12,7 +12,7 @@ use crate::admin::api::{AdminError, Answer};
 use crate::admin::desk::Reply;
 use crate::admin::payload::{Payload, RequestReport};
 use crate::config::duration;
-use crate::peer::requests::Ending;
+use crate::peer::waiter::Ending;
 use crate::protocol::report::SCHEMA;
 use crate::protocol::requests::error::RequestError;
 use crate::protocol::requests::message::Failure;

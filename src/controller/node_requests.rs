@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::node::Node;
 use super::requester::Requester;
-use crate::peer::requests::Ending;
+use crate::peer::waiter::Ending;
 use crate::protocol::requests::error::RequestError;
 use crate::protocol::requests::service::ServiceName;
 use crate::services::{Request, Response, Runs, ServiceError, Services};

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::asking::{Asker, Target, Wanted, moment_after};
 use super::lines::Way;
-use crate::peer::requests::Ending;
+use crate::peer::waiter::Ending;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::requests::error::RequestError;
 use crate::services::context;

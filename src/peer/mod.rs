@@ -21,6 +21,7 @@ mod receiver;
 pub mod requests;
 mod sink;
 mod surroundings;
+pub mod waiter;
 
 pub use gauge::Gauge;
 pub use queues::{Body, Class};

@@ -95,7 +95,9 @@ pub type Handler = Arc<dyn Fn(Request) -> Response + Send + Sync>;
 pub type Taker = Arc<dyn Fn(Request, Reply) + Send + Sync>;
 
 /// The duty to answer one request. Dropped, it says that whoever had it is gone.
-pub struct Reply(Option<Box<dyn FnOnce(Outcome, Vec<u8>) + Send>>);
+pub struct Reply(Option<Deliver>);
+
+type Deliver = Box<dyn FnOnce(Outcome, Vec<u8>) + Send>;
 
 impl Reply {
     /// Which hands the answer to `deliver`.

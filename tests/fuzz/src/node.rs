@@ -316,7 +316,11 @@ impl Trial {
                 let address = self.ends.get(&peer).expect("an edge has a connection").address;
                 assert_eq!(self.node.may_come_in(self.now, id, address), Ok(()), "an edge with whom is kept out");
             }
-            Action::Notify(_) | Action::Connected(..) | Action::Counted(..) | Action::Fatal(_) => {}
+            Action::Notify(_)
+            | Action::Connected(..)
+            | Action::Reached(..)
+            | Action::Counted(..)
+            | Action::Fatal(_) => {}
         }
     }
 
