@@ -32,6 +32,8 @@ mod flood;
 mod kills;
 mod memory;
 mod misbehaviour;
+mod providers;
+mod requests;
 mod rotation;
 mod secrecy;
 mod silence;

@@ -59,6 +59,8 @@ const FIELDS: [&str; 56] = [
     "requests.answered",
     "requests.served",
     "requests.failed",
+    "requests.unserved",
+    "requests.refused",
     "dropped",
     "refused",
     "threads",
@@ -74,8 +76,8 @@ const FIELDS: [&str; 56] = [
 fn fields(value: &Value, prefix: &str, found: &mut BTreeSet<String>) {
     for (name, inner) in value.as_object().into_iter().flatten() {
         let path = format!("{prefix}{name}");
-        // Of these two the fields are reasons.
-        if !["dropped", "refused"].contains(&path.as_str()) {
+        // Of these the fields are reasons.
+        if !["dropped", "refused", "requests.refused"].contains(&path.as_str()) {
             fields(inner, &format!("{path}."), found);
         }
         found.insert(path);
