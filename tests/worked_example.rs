@@ -142,8 +142,8 @@ fn has_python() -> bool {
 #[test]
 fn three_nodes_ask_each_other_as_the_readme_says() {
     let text = section("### Three nodes that ask each other");
-    let rust = fs::read_to_string(root().join("examples/sum.rs")).unwrap();
-    assert_eq!(blocks(&text, "rust,no_run"), [rust.trim_end()], "the program is that of examples/sum.rs");
+    let rust = fs::read_to_string(root().join("tests/worked_example/sum.rs")).unwrap();
+    assert_eq!(blocks(&text, "rust,no_run"), [rust.trim_end()], "the program is that of sum.rs");
     let [python] = blocks(&text, "python").try_into().expect("one program in Python");
     assert!(python.lines().count() <= 20, "{python}");
 
