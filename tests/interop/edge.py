@@ -86,6 +86,7 @@ class Edge:
         self.line, self.session, self.me = line, session, me
         self.view = View(me.network)
         self.view.merge(me.record)
+        self.payloads = kith.Payloads()
         self.farewell, self.claim, self.lacking = None, None, []
 
     def say(self, name, value):
@@ -162,6 +163,7 @@ class TailEdge(Edge):
         line.send(frame(answer))
         super().__init__(line, session, me)
         self.answers, self.seq, self.answered = {}, 0, None
+        self.requests, self.open, self.outcomes = 0, set(), {}
         hello = {"record": me.record, "clock": clock(), "purpose": purpose, "dialled": kith.address(at)}
         welcome = self.ask("Hello", hello, "Welcome")
         assert welcome["record"]["id"] == self.remote, "welcomed by another node than the one that proved its key"
@@ -187,8 +189,30 @@ class TailEdge(Edge):
         elif name == "Ack":
             # Not every Push has one of its own: the next heartbeat's answer does for it.
             self.learn(value)
+        elif name in ("Response", "Piece"):
+            if name == "Response" and (value["id"] not in self.open or value["id"] in self.payloads.coming):
+                raise kith.Refused("unexpected")
+            whole = self.payloads.begin(value) if name == "Response" else self.payloads.add(value)
+            if whole:
+                self.open.remove(whole["id"])
+                self.outcomes[whole["id"]] = whole["outcome"], whole["payload"]
         else:
             self.answers[name] = value
+
+    def request(self, service, payload, remaining=60_000, depth=0):
+        """The first message of a request; its number, and the pieces that are still to be said."""
+        self.requests += 1
+        self.open.add(self.requests)
+        first, rest = kith.pieces(payload)
+        asked = {"id": self.requests, "service": service, "remaining": remaining, "depth": depth}
+        self.say("Request", {**asked, "length": len(payload), "payload": first})
+        return self.requests, [{"id": self.requests, "payload": piece} for piece in rest]
+
+    def outcome(self, number):
+        """How it went, and the payload."""
+        while number not in self.outcomes:
+            assert self.hear(), f"no answer to request {number} within {SOON} s"
+        return self.outcomes.pop(number)
 
     def live(self):
         """A heartbeat, and what news come in the meantime; what they announce is asked for."""
@@ -243,6 +267,7 @@ class HeadEdge(Edge):
         self.remote, session = head.third(line.frame(), now())
         super().__init__(line, session, me)
         self.tail, self.watches, self.beats, self.pushes, self.syncs = None, 0, 0, 0, 0
+        self.last, self.services, self.served = 0, {}, 0
         while self.tail is None:
             assert self.hear(), f"no Hello within {SOON} s"
 
@@ -283,8 +308,27 @@ class HeadEdge(Edge):
                 own = kith.testimony(self.me.identity, self.me.network, value["nonce"], digest, self.view.live())
                 returns = "testimonies", {"testimonies": [own], "last": True}
             self.say("Census", {"nonce": value["nonce"], "returns": returns})
+        elif name in ("Request", "Piece"):
+            if name == "Request":
+                assert value["id"] > self.last and value["depth"] <= 4, value
+                self.last = value["id"]
+            whole = self.payloads.begin(value) if name == "Request" else self.payloads.add(value)
+            if whole:
+                self.serve(whole)
         elif name == "Goodbye":
             self.farewell = value
+
+    def serve(self, request):
+        """Answers with what the service makes of the payload."""
+        service, outcome, answer = self.services.get(request["service"]), ("refused", "unknown-service"), b""
+        if service:
+            outcome, answer = ("done", {}), service(request["payload"])
+        first, rest = kith.pieces(answer)
+        said = {"id": request["id"], "outcome": outcome, "length": len(answer), "payload": first}
+        self.say("Response", said)
+        for piece in rest:
+            self.say("Piece", {"id": request["id"], "payload": piece})
+        self.served += 1
 
     def live(self):
         self.hear(GLANCE)

@@ -2,8 +2,9 @@
 
     python interop.py path/to/kithd
 
-It reads the page's examples and replays the test vectors, then takes part as tail and as head, with each cipher, in networks of its own with a key of
-their own, on loopback. It ends with 0 if all was as `src/protocol/wire.md` says, and with a traceback if not.
+It reads the page's examples and replays the test vectors, then takes part as tail and as head, asks and is asked, with
+each cipher, in networks of its own with a key of their own, on loopback. It ends with 0 if all was as
+`src/protocol/wire.md` says, and with a traceback if not.
 """
 
 import json
@@ -166,6 +167,7 @@ def as_head(kithd, key_file, key):
                 census = counted.get()["census"]
                 assert census["unanimous"] and census["answered"] == 2, census
                 print(f"head: counted by the node's {flag}, {census['answered']} of {census['asked_live']}")
+            as_responder(line, daemon, me)
             assert line.syncs and line.pushes, (line.syncs, line.pushes)
             print(f"head: answered {line.beats} heartbeats, {line.pushes} Push, {line.syncs} Sync; both hold one view")
             line.leave("local")
@@ -176,6 +178,70 @@ def as_head(kithd, key_file, key):
 
 def edges_of(line):
     return line.view.records[line.remote]["edges"]
+
+
+def as_caller(daemon, key, cipher):
+    """Asks the node, over an edge that is for nothing else, and then over one of the overlay."""
+    me = Node(kith.network_id(NETWORK), key, "python-caller", "127.0.0.1:9")
+    line = TailEdge(me, daemon.address, cipher, "application")
+    row = line.until("a row in peers", lambda: daemon.peer(me.identity.id, state="established"))
+    assert (row["direction"], row["purpose"]) == ("incoming", "application"), row
+    # The pieces of the large one wait while a small one overtakes it.
+    payload = os.urandom(100_000)
+    large, rest = line.request("echo", payload)
+    small, none = line.request("echo", b"")
+    assert len(rest) == 6 and not none
+    assert line.outcome(small) == (("done", {}), b"")
+    for piece in rest:
+        line.say("Piece", piece)
+    assert line.outcome(large) == (("done", {}), payload)
+    said = json.loads(line.outcome(line.request("identity", b"")[0])[1])
+    assert (said["id"], said["label"]) == (daemon.id, line.head["label"]), said
+    refusals = {}
+    for service, more in (("nobody", {}), ("echo", {"depth": 5}), ("echo", {"remaining": 0})):
+        (kind, why), nothing = line.outcome(line.request(service, b"?", **more)[0])
+        assert kind == "refused" and not nothing, (kind, why)
+        refusals[why] = refusals.get(why, 0) + 1
+    # The rest of this one never comes.
+    half, _ = line.request("echo", bytes(20_000), remaining=200)
+    assert line.outcome(half) == (("refused", "timed-out"), b"")
+    refusals["timed-out"] += 1
+    counted = daemon.ask("status")["requests"]
+    assert (counted["served"], counted["refused"]) == (3, refusals), counted
+    print(f"caller: {len(payload)} bytes came back in pieces, a small request between; refused, counted: {refusals}")
+    line.say("Repurpose", "overlay")
+    line.until("the edge is the overlay's", lambda: daemon.peer(me.identity.id, purpose="overlay"))
+    assert line.outcome(line.request("echo", b"still")[0]) == (("done", {}), b"still")
+    line.requests -= 1
+    line.request("echo", b"again")
+    try:
+        while True:
+            line.hear()
+    except Ended:
+        assert line.farewell == "unexpected", line.farewell
+    line.line.socket.close()
+    print(f"caller: a number that had been there: the node said goodbye for {line.farewell}")
+
+
+def as_responder(line, daemon, me):
+    """A node asks this client, if it has a verb for that."""
+    payload = os.urandom(50_000)
+    line.services = {"reverse": lambda payload: payload[::-1]}
+    verb = [daemon.kithd, "request", me.identity.id.hex(), "reverse", "--socket", daemon.socket, "-"]
+    if subprocess.run([daemon.kithd, "request", "--help"], capture_output=True).returncode != 0:
+        return print("head: not asked anything: this kithd has no verb for it")
+    ended = queue.Queue()
+    ask = lambda: ended.put(subprocess.run(verb, input=payload, capture_output=True, timeout=SOON))
+    threading.Thread(target=ask, daemon=True).start()
+    line.until("the answer", lambda: not ended.empty())
+    said = ended.get()
+    assert (said.returncode, said.stdout) == (0, payload[::-1]), said.stderr
+    verb[3] = "nothing"
+    threading.Thread(target=ask, daemon=True).start()
+    line.until("the refusal", lambda: not ended.empty())
+    said = ended.get()
+    assert (said.returncode, said.stdout, line.served) == (1, b"", 2), said
+    print(f"head: answered the node's request of {len(payload)} bytes, and refused one: {said.stderr.decode().strip()}")
 
 
 def misbehaving(daemon, key, cipher):
@@ -247,6 +313,7 @@ def main():
         with Daemon(kithd, key_file, "node") as daemon:
             for cipher in kith.CIPHERS:
                 as_tail(daemon, key, cipher)
+            as_caller(daemon, key, 2)
             misbehaving(daemon, key, 2)
             refused(daemon, key)
         as_head(kithd, key_file, key)

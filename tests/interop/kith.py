@@ -9,6 +9,7 @@ It is there to show that the page suffices, and that the node does what the page
 """
 
 import hashlib
+import re
 import struct as packed
 import time
 import warnings
@@ -24,6 +25,8 @@ warnings.filterwarnings("ignore", message="One of ephemeral keypairs is already 
 CIPHERS = {1: "ChaChaPoly", 2: "AESGCM"}
 VERSION = 1
 REKEY_AFTER = 65_536
+# Bytes of a payload in one message.
+PIECE = 16_252
 MAX_HANDSHAKE = 256
 HALF_HOUR, DAY = 30 * 60, 24 * 3600
 
@@ -33,7 +36,7 @@ REASONS = (
     "bad-signature other-network version-mismatch clock-skew self duplicate-identity replaced busy overloaded "
     "slow-reader too-many-pending too-many-peers banned not-allowed probe-over surplus local remote leaving internal "
     "network-key no-answer replayed low-order-point bad-record-tag identity-mismatch old-key "
-    "too-fast evicted stale expired equivocation misbehaved log-full"
+    "too-fast evicted stale expired equivocation misbehaved log-full unanswered idle"
 ).split()
 
 SMALL_ORDER = {
@@ -319,6 +322,27 @@ class Text:
             raise Refused("malformed") from None
 
 
+class Name(Text):
+    """Of a service."""
+
+    def read(self, cursor):
+        name = super().read(cursor)
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,63}", name):
+            raise Refused("malformed")
+        return name
+
+
+class Bytes:
+    def write(self, value):
+        return U64.write(len(value)) + value
+
+    def read(self, cursor):
+        count = U64.read(cursor)
+        if count > PIECE:
+            raise Refused("malformed")
+        return cursor.take(count)
+
+
 class Sequence:
     def __init__(self, element, most):
         self.element, self.most = element, most
@@ -402,7 +426,7 @@ class Named:
 
 
 ADDRESS = Choice(v4=Pair(Raw(4), U16), v6=Pair(Raw(16), U16))
-PURPOSE = Named("overlay", "ring", "probe")
+PURPOSE = Named("overlay", "ring", "probe", "application")
 REASON = Named(*REASONS)
 RECORD = Fields(
     network=Raw(8), id=Raw(32), version=U64, issued=U32, incarnation=U64, state=Named("up", "left"),
@@ -433,6 +457,13 @@ RETURNS = Choice(
     counts=Fields(digests=Sequence(Pair(Raw(32), U32), 4), others=U32, silent=Sequence(Raw(8), 16), last=Bool()),
     testimonies=Fields(testimonies=Sequence(TESTIMONY, 120), last=Bool()),
 )
+REFUSAL = Named("unknown-service", "not-allowed", "overloaded", "too-large", "timed-out", "too-deep", "leaving")
+FAILURE = Choice(
+    service=Fields(), exit=U8, signal=U8,
+    **{name: Fields() for name in ("not-started", "panicked", "timed-out", "too-large", "gone", "unsent")},
+)
+OUTCOME = Choice(done=Fields(), refused=REFUSAL, failed=FAILURE)
+MORE = Fields(id=U64, payload=Bytes())
 MESSAGES = {
     1: Choice(
         Hello=Fields(record=RECORD, clock=U64, purpose=PURPOSE, dialled=ADDRESS),
@@ -444,6 +475,8 @@ MESSAGES = {
         Goodbye=REASON,
         Eager=Bool(),
         Census=Fields(nonce=Raw(16), mode=MODE, remaining=U32),
+        Request=Fields(id=U64, service=Name(), remaining=U32, depth=U8, length=U32, payload=Bytes()),
+        Piece=MORE,
     ),
     2: Choice(
         Welcome=Fields(record=RECORD, clock=U64),
@@ -454,6 +487,8 @@ MESSAGES = {
         Differences=Fields(last=U8, buckets=Sequence(U8, 256), entries=Sequence(Pair(Raw(8), Raw(8)), 900)),
         Goodbye=REASON,
         Census=Fields(nonce=Raw(16), returns=RETURNS),
+        Response=Fields(id=U64, outcome=OUTCOME, length=U32, payload=Bytes()),
+        Piece=MORE,
     ),
 }
 SIGNED = {"record": (RECORD, "id"), "witness": (WITNESS, "observer"), "forget": (FORGET, "author")}
@@ -476,6 +511,38 @@ def decode(direction, plaintext):
         if body.at != len(body.data):
             raise Refused("malformed")
         yield message
+
+
+def pieces(payload):
+    """A payload's beginning, and all that follows."""
+    return payload[:PIECE], [payload[at : at + PIECE] for at in range(PIECE, len(payload), PIECE)]
+
+
+class Payloads:
+    """Payloads that come in pieces, which may take turns, with what their first message said besides."""
+
+    def __init__(self):
+        self.coming = {}
+
+    def begin(self, value):
+        if len(value["payload"]) > value["length"] or not value["payload"] and value["length"]:
+            raise Refused("malformed")
+        self.coming[value["id"]] = value
+        return self.whole(value["id"])
+
+    def add(self, piece):
+        begun = self.coming.get(piece["id"])
+        if begun is None:
+            raise Refused("unexpected")
+        if not 0 < len(piece["payload"]) <= begun["length"] - len(begun["payload"]):
+            raise Refused("malformed")
+        begun["payload"] += piece["payload"]
+        return self.whole(piece["id"])
+
+    def whole(self, number):
+        """That of this number, if all of it has come."""
+        begun = self.coming[number]
+        return self.coming.pop(number) if len(begun["payload"]) == begun["length"] else None
 
 
 def signed(kind, value, identity):
