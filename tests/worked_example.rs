@@ -161,9 +161,13 @@ fn three_nodes_ask_each_other_as_the_readme_says() {
     configurations[1..].iter().for_each(|text| stage.configure(text, &alpha));
     let _nodes = [stage.start(beta), stage.start(gamma)];
     let with_python = has_python();
-    ["beta", "gamma"].map(|label| stage.listens(label));
+    for label in ["beta", "gamma"] {
+        stage.listens(label);
+    }
     let program = with_python.then(|| stage.start(shout));
-    ["alpha", "beta", "gamma"].map(|label| stage.knows_all(label, 3));
+    for label in ["alpha", "beta", "gamma"] {
+        stage.knows_all(label, 3);
+    }
     until("somebody shouts", SOON, || {
         let said = stage.printed("kithd request gamma shout --data hello --state-dir /tmp/gamma");
         if said == "HELLO, gamma!\n" || !with_python { Ok(()) } else { Err(said) }

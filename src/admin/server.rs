@@ -6,7 +6,7 @@
 //!       wake ◀──────────────── answers (one per call at work) ◀── reply.answer
 //! ```
 //!
-//! Requests for programs that serve something, and what these answer, go by the side of that: [`Providers`]. It never waits for an answer: a call that takes long holds up its own client and nobody else.
+//! Requests for programs that serve something, and what these answer, go by the side of that: `Providers`. It never waits for an answer: a call that takes long holds up its own client and nobody else.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
