@@ -226,7 +226,7 @@ fn a_ping_measures_the_connection() {
     assert!(table.code == Some(0) && table.stdout.starts_with("b (") && table.stdout.contains("1 of 1 answered"));
     assert_eq!(a.json(&["ping", "a", "--count", "1"])["answered"], 1, "itself");
 
-    assert!(a.client(&["ping", "c"]).one_line(1).contains("no node is called \"c\""));
+    assert!(a.client(&["ping", "nobody"]).one_line(1).contains("no node is called \"nobody\""));
     b.kill();
     let ended = a.client(&["ping", "b", "--count", "2"]);
     let said = ended.one_line(1);
