@@ -41,8 +41,8 @@ const KEPT_CAPACITY: usize = 512;
 /// One sink's bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct SinkLimits {
-    /// The most bytes queued. Larger forgives a slower reader and costs memory; smaller closes it sooner. The kernel holds
-    /// another 64 KiB.
+    /// The most bytes queued. Larger forgives a slower reader and costs memory; smaller closes it sooner. Beside it, one batch of
+    /// some 64 KiB may be on its way, and the kernel holds as much.
     pub max_queued: usize,
     /// The most bytes of what applications send. As many as they may have open: what found a place there finds one here.
     pub max_bodies: usize,
