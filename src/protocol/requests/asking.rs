@@ -307,6 +307,15 @@ mod tests {
     }
 
     #[test]
+    fn whoever_was_late_is_told_before_the_head_is_given_up() {
+        let mut asking = asking();
+        asking.ask('a', 0, at(0)).unwrap();
+        assert_eq!(asking.due(at(30)), Ok(vec![(1, 'a')]), "he has waited, and hears it, however late that is");
+        assert_eq!(asking.due(at(30)), Err(Reason::Unanswered));
+        assert!(asking.end().is_empty());
+    }
+
+    #[test]
     fn at_the_end_all_who_wait_are_told() {
         let mut asking = asking();
         for caller in ['a', 'b', 'c'] {
