@@ -14,7 +14,8 @@ mod tell;
 
 /// The largest network: as many as a view holds with its defaults.
 const MAX_NODES: i64 = 16_384;
-/// From so many nodes on there is enough to think about at the same time for more than one thread.
+/// From so many nodes on there is enough to think about at the same time for more than one thread, and for long enough that
+/// somebody wants to hear how far it is.
 const LARGE: usize = 512;
 /// More threads than any network here keeps busy.
 const MAX_THREADS: i64 = 64;

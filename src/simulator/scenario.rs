@@ -150,7 +150,12 @@ impl Step {
 impl Scenario {
     /// Lets it happen.
     pub fn run(&self) -> Outcome {
-        let Story { world, steps } = tell(self);
+        self.run_heard(&mut |_| {})
+    }
+
+    /// The same; `listener` hears of each step once it is over: those of a large network are long in coming.
+    pub fn run_heard(&self, listener: &mut dyn FnMut(&Step)) -> Outcome {
+        let Story { world, steps } = tell(self, listener);
         Outcome {
             steps,
             sent: world.sent(),

@@ -31,8 +31,8 @@ pub(super) struct Story {
     pub(super) steps: Vec<Step>,
 }
 
-/// Lets a scenario happen.
-pub(super) fn tell(scenario: &Scenario) -> Story {
+/// Lets a scenario happen; `listener` hears of each step once it is over.
+pub(super) fn tell(scenario: &Scenario, listener: &mut dyn FnMut(&Step)) -> Story {
     let Scenario { nodes, conditions, troubles, patience } = scenario;
     let expires = troubles.contains(&Trouble::Expiry);
     // Two days of heartbeats say nothing that those of a minute do not.
@@ -46,8 +46,11 @@ pub(super) fn tell(scenario: &Scenario) -> Story {
     let patience = if expires { (*patience).max(heartbeat * 4) } else { *patience };
     let mut teller = Teller { world, rng, patience, steps: Vec::new() };
     teller.start();
+    teller.steps.iter().for_each(&mut *listener);
     for trouble in troubles {
+        let told = teller.steps.len();
         teller.suffer(*trouble);
+        teller.steps[told..].iter().for_each(&mut *listener);
     }
     Story { world: teller.world, steps: teller.steps }
 }

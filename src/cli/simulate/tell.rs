@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::LARGE;
 use crate::cli::table::{Align, Cell, Table, size};
+use crate::cli::terminal;
 use crate::clock::Clock;
 use crate::protocol::report::SCHEMA;
-use crate::simulator::{Outcome, Scenario, Step};
+use crate::simulator::{Outcome, Scenario, Settled, Step};
 
 /// One run, and what it took of this machine.
 pub struct Run {
@@ -30,10 +32,15 @@ const FIGURES: [Figure; 6] = [
 ];
 
 impl Run {
-    /// Runs it.
+    /// Runs it. Of a network that is large each step is told on standard error when it is over: the whole takes minutes.
     pub fn of(scenario: &Scenario) -> Self {
         let clock = Clock::start();
-        let outcome = scenario.run();
+        let mut tell = |step: &Step| {
+            if scenario.nodes >= LARGE {
+                terminal::complain(&progress(scenario.conditions.seed, step, clock.uptime()));
+            }
+        };
+        let outcome = scenario.run_heard(&mut tell);
         Self { seed: scenario.conditions.seed, outcome, real: clock.uptime() }
     }
 
@@ -78,6 +85,18 @@ pub fn as_json(runs: &[Run]) -> String {
         "peak_memory_bytes": peak_memory(),
     });
     format!("{report:#}\n")
+}
+
+fn progress(seed: u64, step: &Step, real: Duration) -> String {
+    let took = |took: Option<Duration>| took.map_or_else(|| "-".to_owned(), |took| seconds(took.as_secs_f64()));
+    let Settled { agreed, shown, .. } = step.settled;
+    let name = step.name;
+    let real = real.as_secs();
+    format!(
+        "seed {seed}: {name}: agreed {}, shown after {}; {real} s of this machine so far",
+        took(agreed),
+        took(shown)
+    )
 }
 
 fn run_json(run: &Run) -> Value {
