@@ -47,10 +47,11 @@ fn one_event(registry: &Arc<Registry>, threads: &mut Threads, peer: PeerId, even
     let last = matches!(event, PeerEvent::Closed { .. });
     if let PeerEvent::Closed { reason, by_remote } = &event {
         log_end(registry, peer, *reason, *by_remote);
-        registry.part(peer);
     }
     registry.handle(Input::Peer(peer, event));
     if last {
+        // Not before: as long as the thinking has the peer, others may be told to ask over it.
+        registry.part(peer);
         threads.ended(peer);
     }
 }

@@ -276,7 +276,9 @@ pub fn peers(registry: &Registry, all: bool) -> PeersReport {
             gauge.outstanding_since().map(|since| now.mono.since(since).as_secs_f64() * 1000.0);
     }
     for mut row in ended {
-        if let Some(traffic) = closed.get(&crate::protocol::identity::PeerId(row.peer_id)) {
+        let peer = crate::protocol::identity::PeerId(row.peer_id);
+        // One that has ended a moment ago is still among the others.
+        if let Some(traffic) = closed.get(&peer).copied().or_else(|| open.get(&peer).map(|gauge| gauge.traffic())) {
             (row.bytes_in, row.bytes_out) = (traffic.bytes_in, traffic.bytes_out);
         }
         rows.push(row);
