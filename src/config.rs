@@ -328,10 +328,12 @@ pub struct Limits {
     /// The same in bytes of their payloads. Lower bounds memory, of which each peer may take so much in either direction;
     /// higher lets more large requests be under way. Bound: 64KiB to 1GiB.
     pub max_outstanding_bytes: usize,
-    /// Threads for handlers that may block, programs of services among them, begun when they are needed; as many calls
-    /// again may wait, and what comes then is refused. Fewer bound threads and processes; more let as many slow ones
-    /// run at once. Bound: 1 to 256.
+    /// Threads for handlers that may block, programs of services among them, begun when they are needed. Fewer bound
+    /// threads and processes; more let as many slow ones run at once. Bound: 1 to 256.
     pub workers: usize,
+    /// Requests that may wait for one of them, of all callers, who take turns; what comes then is refused. Fewer refuse
+    /// sooner what would be late; more let callers have as many under way as `max_outstanding` says. Bound: 1 to 65,535.
+    pub max_calls: usize,
     /// From a message's first frame to its last. Shorter frees the memory of senders who never finish; longer admits
     /// large messages over thin lines. Bound: 100ms to 10m.
     pub frame_timeout: Duration,
@@ -397,6 +399,7 @@ impl Default for Limits {
             max_outstanding: 256,
             max_outstanding_bytes: 8 << 20,
             workers: 8,
+            max_calls: 256,
             frame_timeout: Duration::from_secs(30),
             max_nodes: 16_384,
             max_addresses: 4096,

@@ -267,6 +267,8 @@ fn limits() -> Vec<Key> {
             .help("The same, in bytes of their payloads"),
         Key::new("limits.workers", Count(|c| &mut c.limits.workers, 1, 256))
             .help("Most threads for handlers that may block"),
+        Key::new("limits.max_calls", Count(|c| &mut c.limits.max_calls, 1, 65_535))
+            .help("Most requests that wait for one of them"),
         Key::new("limits.frame_timeout", Time(|c| &mut c.limits.frame_timeout, 100 * MS, 10 * MINUTE))
             .help("How long a message may take to arrive"),
         Key::new("limits.max_nodes", Count(|c| &mut c.limits.max_nodes, 2, ENTRIES)).help("Most nodes in the view"),

@@ -122,7 +122,8 @@ impl Node {
             log::warn!("{damage}");
             thinking.warn("known-addresses", Some(damage));
         }
-        let services = Arc::new(Services::new(config.limits.workers, config.limits.max_payload));
+        let services =
+            Arc::new(Services::new(config.limits.workers, config.limits.max_calls, config.limits.max_payload));
         let keys = KeyRing::new(keys);
         thinking.handle(clock.now(), Input::Keys(keys.marks()), &mut Vec::new());
         let (lines, inlets, ended, events) = channels();

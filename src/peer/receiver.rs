@@ -265,7 +265,7 @@ mod tests {
         let claim = Claim { digest: Hash([0; 32]), ages: Vec::new(), at: Time::ZERO, expires: Time::ZERO };
         let (messages, inbox) = line();
         let window = Window { requests: 1, bytes: 1024, payload: 1024 };
-        let (clock, services) = (Clock::start(), Arc::new(Services::new(1, 1024)));
+        let (clock, services) = (Clock::start(), Arc::new(Services::new(1, 1, 1024)));
         let requests = Arc::new(Requests::new(Line {
             clock,
             services,

@@ -211,12 +211,12 @@ pub struct Services {
 }
 
 impl Services {
-    /// None yet; with so many workers, and answers of at most so many bytes.
-    pub fn new(workers: usize, max_payload: usize) -> Self {
+    /// None yet; with so many workers, calls that may wait for them, and bytes of an answer.
+    pub fn new(workers: usize, max_calls: usize, max_payload: usize) -> Self {
         Self {
             table: RwLock::default(),
             allowed: RwLock::default(),
-            workers: Workers::new(workers),
+            workers: Workers::new(workers, max_calls),
             max_payload,
             is_closing: AtomicBool::new(false),
             children: Children::new(),

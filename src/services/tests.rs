@@ -25,7 +25,7 @@ fn name(text: &str) -> ServiceName {
 
 #[test]
 fn who_is_not_meant_is_refused_whatever_it_calls_itself() {
-    let services = Services::new(2, 100);
+    let services = Services::new(2, 2, 100);
     services.register(name("a"), Runs::Inline(Arc::new(|request| request.payload.into()))).unwrap();
     assert_eq!(
         services.register(name("a"), Runs::Inline(Arc::new(|_| "".into()))),
@@ -44,7 +44,7 @@ fn who_is_not_meant_is_refused_whatever_it_calls_itself() {
 
 #[test]
 fn a_handler_that_panics_forgets_or_says_too_much_has_failed_and_the_next_one_has_not() {
-    let services = Services::new(1, 100);
+    let services = Services::new(1, 1, 100);
     let panics: Handler = Arc::new(|_| panic!("as the test wants it"));
     services.register(name("inline"), Runs::Inline(Arc::clone(&panics))).unwrap();
     services.register(name("worker"), Runs::OnWorker(panics)).unwrap();
@@ -65,7 +65,7 @@ fn a_handler_that_panics_forgets_or_says_too_much_has_failed_and_the_next_one_ha
 
 #[test]
 fn one_that_asks_too_much_is_refused_and_others_are_served() {
-    let services = Services::new(2, 100);
+    let services = Services::new(2, 2, 100);
     let (release, gate) = mpsc::channel::<()>();
     let gate = parking_lot::Mutex::new(gate);
     let (started, at_work) = mpsc::channel();
@@ -93,7 +93,7 @@ fn one_that_asks_too_much_is_refused_and_others_are_served() {
 
 #[test]
 fn a_handler_that_never_returns_does_not_hold_up_the_end() {
-    let services = Services::new(1, 100);
+    let services = Services::new(1, 1, 100);
     let (release, gate) = mpsc::channel::<()>();
     let gate = parking_lot::Mutex::new(gate);
     let (started, at_work) = mpsc::channel();

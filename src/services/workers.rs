@@ -63,9 +63,9 @@ struct State {
 }
 
 impl Workers {
-    /// At most so many threads; as many calls again may wait.
-    pub(super) fn new(limit: usize) -> Self {
-        let line = Line::new(limit.saturating_mul(2));
+    /// At most so many threads, and calls that wait for one.
+    pub(super) fn new(limit: usize, waiting: usize) -> Self {
+        let line = Line::new(limit.saturating_add(waiting));
         let state = State { line, idle: 0, threads: BTreeMap::new(), over: Vec::new(), is_over: false };
         Self(Arc::new(Hall { limit, state: Mutex::new(state), work: Condvar::new(), ended: Condvar::new() }))
     }

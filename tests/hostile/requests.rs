@@ -317,7 +317,7 @@ fn a_tail_that_never_reads_is_read_no_more_and_then_closed() {
 #[test]
 fn a_tail_that_floods_is_refused_and_keeps_nobody_waiting() {
     let network = Network::new();
-    let node = network.node("node").with(&PATIENT).start();
+    let node = network.node("node").with(&PATIENT).with(&["--limits-max-calls", "8"]).start();
     let mut honest = Honest::at(&network, node.address);
     let mut line = Stranger::new(&network, "flooder").dial_for(Purpose::Application, node.address);
     let is_over = AtomicBool::new(false);
