@@ -1,5 +1,9 @@
 //! Where calls are answered: what the admin server asks of whoever stands behind it.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
 use super::api::{AdminError, Answer, Verb};
 use crate::protocol::requests::service::ServiceName;
 use crate::services::Taker;
@@ -32,12 +36,21 @@ impl<F: FnMut(Verb, Reply) + Send> Desk for F {
 
 /// The duty to answer one call, at once or later and from any thread. A reply that is dropped answers for itself with
 /// an internal error: no client waits for ever because somebody forgot, or panicked.
-pub struct Reply(Option<Box<dyn FnOnce(Answer) + Send>>);
+pub struct Reply {
+    deliver: Option<Box<dyn FnOnce(Answer) + Send>>,
+    recall: Recall,
+}
+
+/// What is done if the client goes away before its call is answered.
+#[derive(Clone, Default)]
+pub struct Recall(Arc<Mutex<Option<Forget>>>);
+
+type Forget = Box<dyn FnOnce() + Send>;
 
 impl Reply {
     /// A reply that hands its answer to `deliver`.
     pub fn new(deliver: impl FnOnce(Answer) + Send + 'static) -> Self {
-        Self(Some(Box::new(deliver)))
+        Self { deliver: Some(Box::new(deliver)), recall: Recall::default() }
     }
 
     /// Answers the call.
@@ -45,9 +58,39 @@ impl Reply {
         self.deliver(answer);
     }
 
+    /// The same for whoever has it now, and at the latest when its client goes away: then it is dropped, and whoever comes for
+    /// Keeps it for whoever comes for it, until its client goes away: then it is dropped. Calls count until they are answered,
+    /// so that one which may take an hour must not outlast the user who has interrupted it.
+    pub fn kept(self) -> Arc<Mutex<Option<Self>>> {
+        let recall = self.recall.clone();
+        let kept = Arc::new(Mutex::new(Some(self)));
+        let gone = Arc::clone(&kept);
+        *recall.0.lock() = Some(Box::new(move || {
+            // The lock is free before it is answered.
+            let reply = gone.lock().take();
+            drop(reply);
+        }));
+        kept
+    }
+
+    /// For the server, which knows when the client goes away.
+    pub(super) fn recall(&self) -> Recall {
+        self.recall.clone()
+    }
+
     fn deliver(&mut self, answer: Answer) {
-        if let Some(deliver) = self.0.take() {
+        if let Some(deliver) = self.deliver.take() {
             deliver(answer);
+        }
+    }
+}
+
+impl Recall {
+    /// The client is gone.
+    pub(super) fn gone(&self) {
+        let call = self.0.lock().take();
+        if let Some(call) = call {
+            call();
         }
     }
 }
@@ -74,5 +117,18 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0], r#"{"ok":7}"#);
         assert!(lines[1].contains(r#""exit":70"#));
+    }
+
+    #[test]
+    fn a_reply_that_is_kept_ends_with_its_client() {
+        let (sender, answers) = unbounded();
+        let reply = Reply::new(move |answer| sender.send(answer.line()).unwrap());
+        let (recall, kept) = (reply.recall(), reply.kept());
+        assert!(answers.is_empty());
+        recall.gone();
+        assert!(kept.lock().is_none() && answers.len() == 1);
+        recall.gone();
+        drop((recall, kept));
+        assert_eq!(answers.iter().count(), 1);
     }
 }

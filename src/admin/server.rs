@@ -6,8 +6,10 @@
 //!       wake ◀──────────────── answers (one per call at work) ◀── reply.answer
 //! ```
 //!
-//! Requests for programs that serve something, and what these answer, go by the side of that: `Providers`. It never waits for an answer: a call that takes long holds up its own client and nobody else.
+//! Requests for programs that serve something, and what these answer, go by the side of that: `Providers`. It never waits for
+//! an answer: a call that takes long holds up its own client and nobody else.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use super::api::{AdminError, Answer, Verb};
-use super::desk::{Desk, Reply};
+use super::desk::{Desk, Recall, Reply};
 use super::payload::Payload;
 use super::providers::Providers;
 use super::socket::{self, FileId, SocketError};
@@ -60,8 +62,8 @@ impl AdminServer {
         let (sender, answers) = bounded(MAX_CALLS);
         let waker = lines.waker();
         let (turns, clock, refusals) = (Turns::new(), Clock::start(), RefusalLog::default());
-        let providers = Providers::default();
-        let admin = Admin { lines, desk, turns, providers, sender, answers, stopped, clock, refusals };
+        let (providers, recalls) = (Providers::default(), BTreeMap::new());
+        let admin = Admin { lines, desk, turns, recalls, providers, sender, answers, stopped, clock, refusals };
         let mut server = Self { path: path.to_owned(), file: FileId::of(path), waker, stop: Some(stop), thread: None };
         let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || admin.run()).map_err(failed)?;
         server.thread = Some(thread);
@@ -89,6 +91,8 @@ struct Admin {
     desk: Box<dyn Desk>,
     /// Of calls that were understood, and of others: these are answered in their turn as well.
     turns: Turns<ClientId, Result<Verb, AdminError>>,
+    /// Of each client whose call is at work.
+    recalls: BTreeMap<ClientId, Recall>,
     providers: Providers,
     sender: Sender<(ClientId, Answer)>,
     answers: Receiver<(ClientId, Answer)>,
@@ -169,6 +173,7 @@ impl Admin {
         while let Ok((client, answer)) = self.answers.try_recv() {
             self.lines.send(client, &answer.line());
             self.turns.answered(client);
+            self.recalls.remove(&client);
             let turn = self.turns.next(client);
             self.serve(client, turn);
         }
@@ -196,6 +201,7 @@ impl Admin {
                 waker.wake();
             }
         });
+        self.recalls.insert(client, reply.recall());
         match call {
             Err(error) => reply.answer(Answer::Error(error)),
             Ok(Verb::Serve { service }) => reply.answer(self.register(client, &service)),
@@ -242,6 +248,9 @@ impl Admin {
     /// A client is gone, and serves nothing any more.
     fn part(&mut self, client: ClientId) {
         self.turns.gone(client);
+        if let Some(recall) = self.recalls.remove(&client) {
+            recall.gone();
+        }
         for name in self.providers.gone(client) {
             self.desk.unregister(&name);
         }
@@ -273,6 +282,26 @@ mod tests {
             Verb::Forget { .. } => panic!("as the test wants it"),
             _ => {}
         }
+    }
+
+    #[test]
+    fn a_call_that_is_kept_ends_with_its_client() {
+        let (keep, kept) = bounded(MAX_CALLS + 1);
+        let (_dir, path, _server) = serve(move |verb, reply| match verb {
+            Verb::Leave => keep.send(reply.kept()).unwrap(),
+            _ => reply.answer(Answer::ok(&"served")),
+        });
+        for _ in 0..=MAX_CALLS {
+            let mut client = UnixStream::connect(&path).unwrap();
+            client.write_all(b"{\"verb\":\"leave\"}\n").unwrap();
+            let reply = kept.recv().unwrap();
+            assert!(reply.lock().is_some());
+            drop(client);
+            while reply.lock().is_some() {
+                thread::yield_now();
+            }
+        }
+        assert_eq!(Client::connect(&path).unwrap().call(&Verb::Status).unwrap().get(), "\"served\"");
     }
 
     fn echo(client: &mut Client, text: &str) -> String {

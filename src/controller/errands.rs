@@ -40,8 +40,11 @@ pub(super) fn request(asker: &Asker, (node, service): (&str, &str), payload: Vec
     match errand {
         Err(error) => reply.answer(Answer::Error(refusal(&place, error))),
         Ok(errand) => {
-            let node = errand.target.id.hex();
+            let (node, reply) = (errand.target.id.hex(), reply.kept());
             asker.ask_later(errand, move |ending| {
+                let reply = reply.lock().take();
+                // Nobody is there any more to be told.
+                let Some(reply) = reply else { return };
                 reply.answer(match ending {
                     Ok(payload) => Answer::ok(&RequestReport { schema: SCHEMA, node, payload: payload.into() }),
                     Err(error) => Answer::Error(refusal(&place, error)),
@@ -80,8 +83,9 @@ pub(super) fn ping(asker: &Asker, node: &str, count: Option<u64>, timeout: Optio
         Ok(found) => found,
         Err(error) => return reply.answer(Answer::Error(refusal(node, error))),
     };
-    let course = Mutex::new(Course { sent: 0, times: Vec::new(), why: None, reply: Some(reply) });
-    let ping = Arc::new(Ping { asker: asker.clone(), target, service, count, timeout, course });
+    let course = Mutex::new(Course { sent: 0, times: Vec::new(), why: None });
+    let reply = reply.kept();
+    let ping = Arc::new(Ping { asker: asker.clone(), target, service, count, timeout, course, reply });
     if asker.is_me(&ping.target.id) {
         return ping.step();
     }
@@ -104,13 +108,14 @@ struct Ping {
     count: u64,
     timeout: Duration,
     course: Mutex<Course>,
+    /// Nothing once the user is gone: then no more is sent.
+    reply: Arc<Mutex<Option<Reply>>>,
 }
 
 struct Course {
     sent: u64,
     times: Vec<f64>,
     why: Option<RequestError>,
-    reply: Option<Reply>,
 }
 
 impl Ping {
@@ -133,15 +138,18 @@ impl Ping {
         }
         let is_hopeless = matches!(course.why, Some(RequestError::UnknownNode(_) | RequestError::Ended));
         if course.sent >= self.count || is_hopeless {
-            let reply = course.reply.take();
             let answer = self.report(&course);
             drop(course);
+            let reply = self.reply.lock().take();
             if let Some(reply) = reply {
                 reply.answer(answer);
             }
             return;
         }
         drop(course);
+        if self.reply.lock().is_none() {
+            return;
+        }
         let next = Arc::clone(&self);
         self.asker.registry.at(start + PING_INTERVAL, move || next.step());
     }

@@ -1,6 +1,7 @@
 //! Asking other nodes from the command line: what is asked, by whom, over which edge, and how it ends.
 
 use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::thread;
 
@@ -265,4 +266,26 @@ fn an_edge_that_was_dialled_to_ask_is_shown_as_that_and_closed_when_nobody_asks(
         if ways.is_empty() { Ok(()) } else { Err(format!("{ways:?}")) }
     });
     agreed(&nodes.iter().collect::<Vec<_>>());
+}
+
+/// More than may be at work at once, each with an hour's time: it ends with the user who has interrupted it.
+#[test]
+fn who_has_gone_away_is_in_nobodys_way() {
+    let network = Network::new();
+    let a = network.start("a");
+    let slow = "[services.slow]\ncommand = [\"sleep\", \"60\"]\n";
+    let b = configured(network.node("b"), slow).connect(a.address).start();
+    agreed(&[&a, &b]);
+    let call =
+        "{\"verb\":\"request\",\"args\":{\"node\":\"b\",\"service\":\"slow\",\"payload\":\"\",\"timeout\":\"1h\"}}\n";
+    for count in 1..=70 {
+        let mut client = UnixStream::connect(&a.socket).unwrap();
+        client.write_all(call.as_bytes()).unwrap();
+        until("it is asked", SOON, || match a.status()["requests"]["issued"].as_u64() {
+            Some(issued) if issued == count => Ok(()),
+            issued => Err(format!("{issued:?} of {count}")),
+        });
+    }
+    let pinged = a.client(&["ping", "b", "--count", "1"]);
+    assert_eq!(pinged.code, Some(0), "{pinged:?}");
 }
