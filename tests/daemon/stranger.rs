@@ -188,13 +188,17 @@ impl Trap {
 
     /// The same, whoever it is.
     pub fn catch_anybody(&self) -> (ControllerId, Line) {
-        let mut line = self.accept();
-        let id = line.answer(&self.stranger.credentials(self.network));
-        match line.hear::<TailMessage>() {
-            Some(TailMessage::Hello { record, .. }) => assert_eq!(record.body.id, id),
+        self.introduced(self.accept()).expect("somebody introduces himself")
+    }
+
+    /// The same on a line that was accepted, unless it ends before.
+    pub fn introduced(&self, mut line: Line) -> Option<(ControllerId, Line)> {
+        let id = line.answer(&self.stranger.credentials(self.network))?;
+        match line.hear::<TailMessage>()? {
+            TailMessage::Hello { record, .. } => assert_eq!(record.body.id, id),
             other => panic!("no hello, but {other:?}"),
         }
-        (id, line)
+        Some((id, line))
     }
 }
 
@@ -258,20 +262,20 @@ impl Line {
         Ok(())
     }
 
-    /// The handshake of a head; who is there.
-    fn answer(&mut self, credentials: &Arc<Credentials>) -> ControllerId {
+    /// The handshake of a head; who is there, unless he goes before.
+    fn answer(&mut self, credentials: &Arc<Credentials>) -> Option<ControllerId> {
         let (mut preamble, now) = ([0; PREAMBLE], wall_ms() / 1000);
-        self.socket.read_exact(&mut preamble).unwrap();
+        self.fill(&mut preamble)?;
         let (keys, seen) = ([NetworkKey::none()], Recent::new(1));
-        let message = self.frame().unwrap();
+        let message = self.frame()?;
         let preamble = Preamble::from_bytes(preamble);
         let Answer::Continue(head, bytes) = Head::first(preamble, &message, credentials, &keys, &seen, now).unwrap()
         else {
             panic!("another version")
         };
         self.send(&bytes);
-        let message = self.frame().unwrap();
-        self.keep(head.third(&message, credentials, now).unwrap())
+        let message = self.frame()?;
+        Some(self.keep(head.third(&message, credentials, now).unwrap()))
     }
 
     fn keep(&mut self, secured: Secured) -> ControllerId {
