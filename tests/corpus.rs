@@ -116,6 +116,7 @@ fn messages_that_somebody_played_with_break_no_promise() {
     mutations("tail_message", fuzz::tail_message::run);
     mutations("head_message", fuzz::head_message::run);
     mutations("frames", fuzz::frames::run);
+    mutations("requests", fuzz::requests::run);
 }
 
 /// An input that decodes no more, because the wire has changed, leads a fuzzer nowhere.

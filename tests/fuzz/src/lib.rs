@@ -37,6 +37,7 @@ pub mod merge;
 pub mod node;
 pub mod peer;
 pub mod records;
+pub mod requests;
 pub mod state_file;
 pub mod tail_message;
 pub mod text;
@@ -58,6 +59,7 @@ macro_rules! for_each_target {
             node
             peer
             records
+            requests
             state_file
             tail_message
             text
