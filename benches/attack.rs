@@ -1,9 +1,11 @@
 //! A node under attack: sixteen members go on with their heartbeats while strangers flood it with bad handshakes and silent
-//! connections, and then while 32 members ask for much and never read.
+//! connections, then while 32 members ask for much and never read, and then while eight ask more of its services than they
+//! may, and take every answer.
 //!
 //! `cargo bench --bench attack` prints the round trips of the good ones before, during and after, the node's memory,
-//! threads and descriptors, and what it counted. `-- SECONDS` says how long each attack lasts (30 if not said). It exits
-//! with 1 if a goal is missed: p99 of the good ones at most 100 ms, none of their edges lost, at most 16 MiB more memory.
+//! threads and descriptors, and what it counted. `-- SECONDS` says how long each attack lasts (30 if not said), `strangers`,
+//! `deaf` and `callers` choose among them. It exits with 1 if a goal is missed: p99 of the good ones at most 100 ms, none of
+//! their edges lost, at most 16 MiB more memory.
 //!
 //! The attackers' threads give way to all others (`nice`), as if they sat elsewhere: it is the node's work that is
 //! measured, not how a small machine shares itself among fifty busy threads. They come from many addresses of
@@ -20,7 +22,7 @@ mod patience;
 #[path = "../tests/daemon/stranger.rs"]
 mod stranger;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -34,6 +36,7 @@ use kithd::protocol::codec::{Preamble, encode_frame};
 use kithd::protocol::list::List;
 use kithd::protocol::message::{HeadMessage, News, Part, Purpose, TailMessage, Want};
 use kithd::protocol::record::Item;
+use kithd::protocol::requests::message::{Bytes, Outcome, PIECE, Piece, Request, Response};
 use kithd::secure::primitives::Cipher;
 use parking_lot::Mutex;
 use rustix::process::nice;
@@ -48,17 +51,30 @@ const QUIET: Duration = Duration::from_secs(10);
 const BAD_PER_SECOND: u64 = 2_000;
 const SILENT: usize = 1_000;
 const DEAF: usize = 32;
+const CALLERS: usize = 8;
+/// What a caller has open at once: more than the node's 256.
+const BATCH: u64 = 300;
 /// The goals.
 const P99: Duration = Duration::from_millis(100);
 const GROWTH_KIB: u64 = 16 << 10;
 
 fn main() -> ExitCode {
-    let seconds = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(30);
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let seconds = words.iter().filter_map(|word| word.parse().ok()).next().unwrap_or(30);
     let span = Duration::from_secs(seconds);
-    let strangers = Trial::new().run("bad handshakes and silence", span, |trial, over| trial.strangers(over));
-    let deaf = Trial::new().run("members that never read", span, |trial, over| trial.deaf(over));
-    if strangers && deaf { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let names: Vec<&String> = words.iter().filter(|word| word.parse::<u64>().is_err()).collect();
+    let attacks: [(&str, &str, Attack); 3] = [
+        ("strangers", "bad handshakes and silence", Trial::strangers),
+        ("deaf", "members that never read", Trial::deaf),
+        ("callers", "members that ask without end", Trial::callers),
+    ];
+    let chosen = attacks.into_iter().filter(|(name, ..)| names.is_empty() || names.iter().any(|word| word == name));
+    let missed = chosen.filter(|(_, what, attack)| !Trial::new().run(what, span, *attack)).count();
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+/// Goes on until it is over, and says what it did.
+type Attack = fn(&Trial, &AtomicBool) -> String;
 
 /// A node and its good neighbours.
 struct Trial {
@@ -89,7 +105,7 @@ impl Trial {
     }
 
     /// Quiet, attack, quiet; true if all goals were met.
-    fn run(self, what: &str, span: Duration, attack: impl Fn(&Self, &AtomicBool) -> String + Sync) -> bool {
+    fn run(self, what: &str, span: Duration, attack: Attack) -> bool {
         println!("\n{what}, {} s; {GOOD} good neighbours, a heartbeat each {} ms", span.as_secs(), BEAT.as_millis());
         println!("          p50 ms   p99 ms   max ms  heartbeats  resident KiB  threads  descriptors");
         let before = self.phase("quiet", QUIET);
@@ -205,6 +221,120 @@ impl Trial {
         });
         let owed = owed.into_inner() >> 20;
         format!("{DEAF} members asked for {owed} MiB in {} connections and read none", comings.into_inner())
+    }
+
+    /// Members that always have more requests open than they may: small and large ones, of services that are answered where
+    /// they arrive, that take a worker, and that there are not.
+    fn callers(&self, over: &AtomicBool) -> String {
+        let (tally, mib) = (Mutex::new(BTreeMap::<Outcome, u64>::new()), AtomicU64::new(0));
+        let start = Instant::now();
+        thread::scope(|scope| {
+            for number in 0..CALLERS {
+                let (tally, mib) = (&tally, &mib);
+                let stranger = Stranger::new(&self.network, &format!("caller-{number}"));
+                scope.spawn(move || {
+                    let _ = nice(19);
+                    let mut caller = Caller::new(stranger.dial_for(Purpose::Application, self.node.address));
+                    while !over.load(Ordering::Relaxed) {
+                        // One of them sends nothing but bodies of a mebibyte.
+                        if number == 0 { caller.bulk() } else { caller.batch() }
+                    }
+                    caller
+                        .tally
+                        .into_iter()
+                        .for_each(|(outcome, count)| *tally.lock().entry(outcome).or_default() += count);
+                    mib.fetch_add(caller.bytes >> 20, Ordering::Relaxed);
+                });
+            }
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        let (tally, mib) = (tally.into_inner(), mib.into_inner());
+        let all: u64 = tally.values().sum();
+        format!(
+            "{CALLERS} members made {all} requests ({:.0}/s), {mib} MiB of answers; all were answered: {tally:?}\nof the node: {}",
+            all as f64 / seconds,
+            self.node.status()["requests"]
+        )
+    }
+}
+
+/// A member that asks, and hears.
+struct Caller {
+    line: Line,
+    last: u64,
+    /// What has begun to come, and how much of it is to come yet.
+    begun: BTreeMap<u64, (Outcome, usize)>,
+    tally: BTreeMap<Outcome, u64>,
+    bytes: u64,
+}
+
+impl Caller {
+    fn new(line: Line) -> Self {
+        Self { line, last: 0, begun: BTreeMap::new(), tally: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// All at once, and then all answers.
+    fn batch(&mut self) {
+        let mut said = Vec::new();
+        for number in 0..BATCH {
+            let (service, length) = match number % 8 {
+                0 => ("status", 0),
+                1 => ("nothing", 64),
+                2 => ("echo", PIECE),
+                _ => ("echo", 64),
+            };
+            self.ask(service, length, &mut said);
+        }
+        self.line.say(&said);
+        (0..BATCH).for_each(|_| self.hear_one());
+    }
+
+    /// In pieces; no more than the buffers on the way hold, since nothing is read meanwhile.
+    fn bulk(&mut self) {
+        let mut said = Vec::new();
+        (0..2).for_each(|_| self.ask("echo", 1 << 20, &mut said));
+        self.line.say(&said);
+        (0..2).for_each(|_| self.hear_one());
+    }
+
+    fn ask(&mut self, service: &str, length: usize, said: &mut Vec<u8>) {
+        self.last += 1;
+        let id = self.last;
+        let first = Bytes(vec![7; length.min(PIECE)]);
+        let service = service.parse().expect("a name");
+        let length = u32::try_from(length).expect("a mebibyte");
+        let request = Request { id, service, remaining_ms: 60_000, depth: 0, length, payload: first };
+        said.extend(encode_frame(&TailMessage::Request(request)));
+        let mut left = (length as usize).saturating_sub(PIECE);
+        while left > 0 {
+            let some = left.min(PIECE);
+            left -= some;
+            said.extend(encode_frame(&TailMessage::Piece(Piece { id, payload: Bytes(vec![7; some]) })));
+        }
+    }
+
+    /// Until an answer is whole.
+    fn hear_one(&mut self) {
+        loop {
+            let (id, came) = match self.line.hear::<HeadMessage>() {
+                Some(HeadMessage::Response(Response { id, outcome, length, payload })) => {
+                    self.begun.insert(id, (outcome, length as usize));
+                    (id, payload.0.len())
+                }
+                Some(HeadMessage::Piece(Piece { id, payload })) => (id, payload.0.len()),
+                Some(HeadMessage::Goodbye(reason)) => panic!("the node closes: {reason}"),
+                None => panic!("the node is gone"),
+                Some(_) => continue,
+            };
+            self.bytes += came as u64;
+            let (outcome, left) = self.begun.get_mut(&id).expect("it has begun");
+            *left -= came;
+            if *left == 0 {
+                *self.tally.entry(*outcome).or_default() += 1;
+                self.begun.remove(&id);
+                return;
+            }
+        }
     }
 }
 
