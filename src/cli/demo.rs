@@ -3,32 +3,28 @@
 //! ```text
 //!   demo          waits for the next moment, a notice or Ctrl-C, and tells what happened
 //!   ├── cast      the nodes: library nodes of this process, each with its own state directory
-//!   ├── place     where those directories are
 //!   ├── script    who is stopped and started, and when
 //!   └── picture   what a terminal shows of it
 //! ```
 
 mod cast;
 mod picture;
-mod place;
 mod script;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::env;
 use std::io;
 use std::process::ExitCode;
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches, Command};
-use crossbeam_channel::{Receiver, bounded, select};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::{Handle, Signals};
+use crossbeam_channel::{Receiver, select};
 
 use self::cast::{Cast, Concord};
 use self::picture::Screen;
 use self::script::{Cue, Script};
 use super::client_args::{self, Failure};
+use super::interrupts::Interrupts;
 use super::table::short;
 use super::{NOT_STARTED, fail, terminal};
 use crate::Event;
@@ -289,39 +285,5 @@ impl Show {
             self.told.pop_front();
         }
         Ok(())
-    }
-}
-
-/// The thread `signals`: a signal becomes a word in a channel.
-struct Interrupts {
-    received: Receiver<()>,
-    handle: Handle,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Interrupts {
-    fn start() -> io::Result<Self> {
-        // A terminal that is closed must not leave the nodes' directories behind.
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-        let handle = signals.handle();
-        let (sender, received) = bounded(1);
-        let pass_on = move || {
-            for _ in signals.forever() {
-                // Full: it is known already.
-                let _ = sender.try_send(());
-            }
-        };
-        let thread = thread::Builder::new().name("signals".into()).spawn(pass_on)?;
-        Ok(Self { received, handle, thread: Some(thread) })
-    }
-}
-
-impl Drop for Interrupts {
-    fn drop(&mut self) {
-        self.handle.close();
-        if let Some(thread) = self.thread.take() {
-            // Its panic would have been told by the hook.
-            let _ = thread.join();
-        }
     }
 }

@@ -14,6 +14,7 @@ use crate::protocol::escape::escaped;
 
 pub mod allocator;
 pub mod ban;
+pub mod bench;
 mod census;
 pub mod client_args;
 pub mod config;
@@ -26,6 +27,7 @@ pub mod dot;
 pub mod flags;
 pub mod forget;
 pub mod identity;
+mod interrupts;
 pub mod keygen;
 pub mod leave;
 pub mod log_queue;
@@ -33,6 +35,7 @@ pub mod network;
 pub mod node_log;
 pub mod peers;
 pub mod ping;
+mod place;
 pub mod request;
 pub mod run;
 pub mod simulate;
@@ -74,6 +77,7 @@ const VERBS: &[Verb] = &[
     (keygen::command, keygen::run),
     (demo::command, demo::run),
     (simulate::command, simulate::run),
+    (bench::command, bench::run),
 ];
 
 /// The whole grammar; the manual page and the shells' completions are made of it too.

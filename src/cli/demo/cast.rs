@@ -3,8 +3,8 @@
 use std::thread;
 
 use super::super::descriptors;
+use super::super::place::Place;
 use super::picture::Named;
-use super::place::Place;
 use crate::config::Config;
 use crate::controller::StartError;
 use crate::protocol::address::HostPort;
@@ -59,7 +59,7 @@ impl Cast {
     /// The first node alone.
     pub(super) fn gather() -> Result<Self, String> {
         descriptors::raise_limit();
-        let place = Place::make()?;
+        let place = Place::make("demo")?;
         let first = Node::start(config(&place, 0, None)).map_err(|error| error.to_string())?;
         let first_name = named(&first);
         Ok(Self { roles: Vec::new(), first, first_name, place })
