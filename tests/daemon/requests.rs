@@ -79,7 +79,7 @@ fn who_answers_nothing_has_it_said_why_in_one_line() {
     let network = Network::new();
     let (a, b) = pair(&network);
     for (args, said) in [
-        (&["c", "echo"][..], "no node is called \"c\": see 'kithd network'"),
+        (&["nobody", "echo"][..], "no node is called \"nobody\": see 'kithd network'"),
         (&["b", "nothing"], "nothing at b: refused: the node has no service of that name"),
         (&["b", "no name"], "no name at b: refused: the node has no service of that name"),
         (&[&"0".repeat(64), "echo"], "no node is called \"00000000\""),
