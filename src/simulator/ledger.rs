@@ -66,6 +66,13 @@ impl World {
             && crowds.into_iter().all(|(side, digest)| book.is_right(self, side, digest))
     }
 
+    /// How many different views live nodes hold, each side of a partition for itself.
+    pub fn views(&self) -> usize {
+        let mut book = self.ledger.0.borrow_mut();
+        book.catch_up(self);
+        book.crowds.len()
+    }
+
     /// The first thing that keeps the network from full agreement; `None` if there is agreement.
     pub fn disagreement(&self) -> Option<String> {
         if self.agrees() {

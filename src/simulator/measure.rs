@@ -11,6 +11,9 @@ const HOLDS: Duration = Duration::from_secs(2);
 /// So long after that a node may need to show it: ten times what the protocol aims at.
 const SHOWING: Duration = Duration::from_secs(10);
 
+/// Between two looks of whoever watches.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// How the network settled after something happened. Times but those of `reach` are rounded up to 10 ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settled {
@@ -36,11 +39,21 @@ impl World {
 
     /// Lets time pass until all know what is followed, agree on everything, and show it, or the limit is over.
     pub fn settle(&mut self, limit: Duration) -> Settled {
+        self.settle_watched(limit, &mut |_, _| {})
+    }
+
+    /// The same; `watch` is called every second until all know and agree, with how long it has been.
+    pub fn settle_watched(&mut self, limit: Duration, watch: &mut dyn FnMut(&Self, Duration)) -> Settled {
         let start = self.now;
+        let mut next = start + SECOND;
         let mut agreement = Agreement::default();
         let follows = self.spread.is_some();
         self.run_until(limit + HOLDS, |world| {
             agreement.look(world);
+            if world.now >= next {
+                watch(world, world.now.since(start));
+                next = next + SECOND;
+            }
             agreement.holds(world.now) && (!follows || world.reach().is_some())
         });
         let patience = agreement.since.map_or(Duration::ZERO, |since| (since + SHOWING).since(self.now));

@@ -62,4 +62,5 @@ pub use checks::Findings;
 pub use measure::Settled;
 pub use scenario::{Outcome, Part, Scenario, Step, Trouble};
 pub use spread::{Reach, Wanted};
+pub use story::Told;
 pub use world::{Conditions, Host, Sent, World};

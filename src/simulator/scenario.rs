@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::checks::Findings;
 use super::measure::Settled;
-use super::story::{Story, tell};
+use super::story::{Story, Told, tell};
 use super::world::{Conditions, Sent};
 use crate::protocol::hash::Hash;
 use crate::protocol::time::Time;
@@ -153,8 +153,8 @@ impl Scenario {
         self.run_heard(&mut |_| {})
     }
 
-    /// The same; `listener` hears of each step once it is over: those of a large network are long in coming.
-    pub fn run_heard(&self, listener: &mut dyn FnMut(&Step)) -> Outcome {
+    /// The same; `listener` hears how far it is: the steps of a large network are long in coming.
+    pub fn run_heard(&self, listener: &mut dyn FnMut(Told<'_>)) -> Outcome {
         let Story { world, steps } = tell(self, listener);
         Outcome {
             steps,

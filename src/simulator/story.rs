@@ -31,8 +31,16 @@ pub(super) struct Story {
     pub(super) steps: Vec<Step>,
 }
 
-/// Lets a scenario happen; `listener` hears of each step once it is over.
-pub(super) fn tell(scenario: &Scenario, listener: &mut dyn FnMut(&Step)) -> Story {
+/// What is told while a scenario happens.
+pub enum Told<'a> {
+    /// A step has been under way for so long, and live nodes hold so many different views.
+    Second(&'static str, Duration, usize),
+    /// A step is over.
+    Over(&'a Step),
+}
+
+/// Lets a scenario happen, and tells of it.
+pub(super) fn tell(scenario: &Scenario, listener: &mut dyn FnMut(Told<'_>)) -> Story {
     let Scenario { nodes, conditions, troubles, patience } = scenario;
     let expires = troubles.contains(&Trouble::Expiry);
     // Two days of heartbeats say nothing that those of a minute do not.
@@ -44,23 +52,25 @@ pub(super) fn tell(scenario: &Scenario, listener: &mut dyn FnMut(&Step)) -> Stor
     let rng = Rng::new(conditions.seed ^ 0x0c05e);
     // In such a story it takes several of these until anybody is missed.
     let patience = if expires { (*patience).max(heartbeat * 4) } else { *patience };
-    let mut teller = Teller { world, rng, patience, steps: Vec::new() };
+    let mut teller = Teller { world, rng, patience, steps: Vec::new(), listener, told: 0 };
     teller.start();
-    teller.steps.iter().for_each(&mut *listener);
+    teller.tell_steps();
     for trouble in troubles {
-        let told = teller.steps.len();
         teller.suffer(*trouble);
-        teller.steps[told..].iter().for_each(&mut *listener);
+        teller.tell_steps();
     }
     Story { world: teller.world, steps: teller.steps }
 }
 
 /// A scenario under way.
-struct Teller {
+struct Teller<'a> {
     world: World,
     rng: Rng,
     patience: Duration,
     steps: Vec<Step>,
+    listener: &'a mut dyn FnMut(Told<'_>),
+    /// Steps of which it has heard.
+    told: usize,
 }
 
 /// What was counted when a step began.
@@ -73,7 +83,7 @@ struct Before {
     resurrected: u64,
 }
 
-impl Teller {
+impl Teller<'_> {
     fn start(&mut self) {
         let before = Before {
             at: Time::ZERO,
@@ -120,7 +130,7 @@ impl Teller {
         let before = self.before();
         let usual = before.sent - quiet.sent;
         self.say_something_new();
-        let settled = self.world.settle(self.patience);
+        let settled = self.watched("change");
         let rest = (before.at + LISTENING).since(self.world.now());
         self.world.run_for(rest);
         self.close("change", &before, settled, true);
@@ -253,8 +263,19 @@ impl Teller {
     }
 
     fn settle(&mut self, name: &'static str, before: &Before) {
-        let settled = self.world.settle(self.patience);
+        let settled = self.watched(name);
         self.close(name, before, settled, true);
+    }
+
+    fn watched(&mut self, name: &'static str) -> Settled {
+        let listener = &mut self.listener;
+        self.world.settle_watched(self.patience, &mut |world, span| listener(Told::Second(name, span, world.views())))
+    }
+
+    /// Of those that are over, once it is known what each came to.
+    fn tell_steps(&mut self) {
+        self.steps[self.told..].iter().for_each(|step| (self.listener)(Told::Over(step)));
+        self.told = self.steps.len();
     }
 
     fn close(&mut self, name: &'static str, before: &Before, settled: Settled, must_agree: bool) {

@@ -9,7 +9,7 @@ use crate::cli::table::{Align, Cell, Table, size};
 use crate::cli::terminal;
 use crate::clock::Clock;
 use crate::protocol::report::SCHEMA;
-use crate::simulator::{Outcome, Scenario, Settled, Step};
+use crate::simulator::{Outcome, Scenario, Settled, Step, Told};
 
 /// One run, and what it took of this machine.
 pub struct Run {
@@ -32,12 +32,13 @@ const FIGURES: [Figure; 6] = [
 ];
 
 impl Run {
-    /// Runs it. Of a network that is large each step is told on standard error when it is over: the whole takes minutes.
+    /// Runs it. Of a network that is large it is told on standard error how far it is: the whole takes minutes.
     pub fn of(scenario: &Scenario) -> Self {
         let clock = Clock::start();
-        let mut tell = |step: &Step| {
+        let mut tell = |told: Told<'_>| {
             if scenario.nodes >= LARGE {
-                terminal::complain(&progress(scenario.conditions.seed, step, clock.uptime()));
+                let (seed, line, real) = (scenario.conditions.seed, progress(&told), clock.uptime().as_secs());
+                terminal::complain(&format!("seed {seed}: {line}; {real} s of this machine so far"));
             }
         };
         let outcome = scenario.run_heard(&mut tell);
@@ -87,16 +88,17 @@ pub fn as_json(runs: &[Run]) -> String {
     format!("{report:#}\n")
 }
 
-fn progress(seed: u64, step: &Step, real: Duration) -> String {
+fn progress(told: &Told<'_>) -> String {
     let took = |took: Option<Duration>| took.map_or_else(|| "-".to_owned(), |took| seconds(took.as_secs_f64()));
-    let Settled { agreed, shown, .. } = step.settled;
-    let name = step.name;
-    let real = real.as_secs();
-    format!(
-        "seed {seed}: {name}: agreed {}, shown after {}; {real} s of this machine so far",
-        took(agreed),
-        took(shown)
-    )
+    match told {
+        Told::Second(name, span, views) => {
+            format!("{name}: after {}, {views} different views", seconds(span.as_secs_f64()))
+        }
+        Told::Over(step) => {
+            let Settled { agreed, shown, .. } = step.settled;
+            format!("{}: agreed {}, shown after {}", step.name, took(agreed), took(shown))
+        }
+    }
 }
 
 fn run_json(run: &Run) -> Value {
