@@ -235,6 +235,34 @@ fn many_requests_share_an_edge_without_a_thread_for_each() {
     assert_eq!((ending, nested), (Ok(b"call-back".to_vec()), Err(RequestError::WouldDeadlock)));
 }
 
+/// There is an edge, and room on it for all of them.
+#[test]
+fn who_asks_without_waiting_is_not_refused_because_others_ask_too() {
+    let (_home, _alpha, beta) = pair();
+    let requester = beta.requester("alpha").unwrap();
+    for round in 0..50 {
+        // The first finds the edge, the others share it.
+        requester.submit("echo", b"?", SOON, |_| ()).unwrap();
+        let (told, heard) = mpsc::channel();
+        let barrier = Barrier::new(4);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let told = told.clone();
+                    barrier.wait();
+                    for _ in 0..40 {
+                        let told = told.clone();
+                        requester.try_submit("echo", b"?", SOON, move |ending| told.send(ending).unwrap()).unwrap();
+                    }
+                });
+            }
+        });
+        for _ in 0..160 {
+            assert_eq!(heard.recv_timeout(SOON).unwrap(), Ok(b"?".to_vec()), "round {round}");
+        }
+    }
+}
+
 #[test]
 fn a_call_back_is_told_in_time_though_nobody_answers() {
     let (_home, alpha, beta) = pair();

@@ -114,20 +114,19 @@ impl Requester {
         }
     }
 
-    /// The edge of the last request, if it is of use; else another one.
+    /// The edge of the last request, if it is of use; else another one. The lock is held for a look only: who must not wait
+    /// finds it free, however long others wait for a dial.
     fn way(&self, stale: Option<PeerId>, deadline: Instant, may_wait: bool) -> Result<Way, RequestError> {
-        let known = if may_wait { Some(self.way.lock()) } else { self.way.try_lock() };
-        // Whoever holds it waits for a dial, and who must not wait has no edge yet.
-        let mut known = known.ok_or(RequestError::Overloaded)?;
-        if let Some(way) = known.as_ref().filter(|(peer, requests)| Some(*peer) != stale && !requests.is_over()) {
+        let is_of_use = |(peer, requests): &&Way| Some(*peer) != stale && !requests.is_over();
+        if let Some(way) = self.way.lock().as_ref().filter(is_of_use) {
             return Ok(way.clone());
         }
-        *known = None;
         let found = match may_wait {
             true => self.asker.way(&self.target, stale, deadline)?,
             false => self.asker.way_now(&self.target, stale).ok_or(RequestError::Overloaded)?,
         };
-        Ok(known.insert(found).clone())
+        *self.way.lock() = Some(found.clone());
+        Ok(found)
     }
 }
 
