@@ -117,8 +117,11 @@ pub fn heads_commit(network: &Network, breaches: Vec<Breach>) {
     }
     // Who broke the protocol is not dialled again for minutes.
     thread::sleep(Duration::from_secs(3));
+    let rows = node.peers();
     for (trap, (what, ..)) in traps.iter().zip(&breaches) {
-        assert!(trap.accept_within(Duration::ZERO).is_none() && !trap.is_dialled(), "{what}: dialled again");
+        // By this node: others may dial a port that was somebody else's in another test.
+        let dialled = rows.iter().filter(|row| row["address"] == trap.address.to_string()).count();
+        assert!(dialled <= 1, "{what}: dialled again");
     }
 }
 
