@@ -1,6 +1,6 @@
 //! A node under attack: sixteen members go on with their heartbeats while strangers flood it with bad handshakes and silent
-//! connections, then while 32 members ask for much and never read, and then while eight ask more of its services than they
-//! may, and take every answer.
+//! connections, then while 32 members ask for much and never read, and then while eight ask its services as fast as they
+//! are answered, 300 requests in a breath.
 //!
 //! `cargo bench --bench attack` prints the round trips of the good ones before, during and after, the node's memory,
 //! threads and descriptors, and what it counted. `-- SECONDS` says how long each attack lasts (30 if not said), `strangers`,
@@ -52,7 +52,7 @@ const BAD_PER_SECOND: u64 = 2_000;
 const SILENT: usize = 1_000;
 const DEAF: usize = 32;
 const CALLERS: usize = 8;
-/// What a caller has open at once: more than the node's 256.
+/// What a caller asks in one breath. Most of it is answered where it arrives, so that it is not open at once.
 const BATCH: u64 = 300;
 /// The goals.
 const P99: Duration = Duration::from_millis(100);
@@ -223,7 +223,7 @@ impl Trial {
         format!("{DEAF} members asked for {owed} MiB in {} connections and read none", comings.into_inner())
     }
 
-    /// Members that always have more requests open than they may: small and large ones, of services that are answered where
+    /// Members that ask as fast as they are answered: small and large requests, of services that are answered where
     /// they arrive, that take a worker, and that there are not.
     fn callers(&self, over: &AtomicBool) -> String {
         let (tally, mib) = (Mutex::new(BTreeMap::<Outcome, u64>::new()), AtomicU64::new(0));

@@ -58,7 +58,6 @@ impl Reply {
         self.deliver(answer);
     }
 
-    /// The same for whoever has it now, and at the latest when its client goes away: then it is dropped, and whoever comes for
     /// Keeps it for whoever comes for it, until its client goes away: then it is dropped. Calls count until they are answered,
     /// so that one which may take an hour must not outlast the user who has interrupted it.
     pub fn kept(self) -> Arc<Mutex<Option<Self>>> {

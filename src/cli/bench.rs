@@ -36,9 +36,9 @@ use crate::config::duration;
 use crate::protocol::report::SCHEMA;
 use crate::secure::primitives::Cipher;
 
-/// What is said while nothing is measured.
+/// What it was measured against.
 const AGAINST_PAIR: &str = "pair";
-/// Bounds of `--seconds`, for each workload.
+/// Bounds of `--span`.
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -111,7 +111,6 @@ fn measure(chosen: &[Workload], span: Duration) -> Result<BenchReport, (u8, Stri
         against: AGAINST_PAIR.to_owned(),
         seconds: span.as_secs_f64(),
         workloads,
-        skipped: BTreeMap::new(),
     })
 }
 

@@ -180,9 +180,8 @@ pub fn circle(callers: &[Ask], length: usize, span: Duration) -> Result<Loaded, 
     callers.iter().for_each(|ask| Arc::clone(&circle).next(Arc::clone(ask)));
     let early = all_ended.recv_timeout(span);
     circle.is_over.store(true, Ordering::Relaxed);
-    if early.is_err() {
-        // As long as one answer may take.
-        let _ = all_ended.recv_timeout(PATIENCE);
+    if early.is_err() && all_ended.recv_timeout(PATIENCE).is_err() {
+        return Err(RequestError::TimedOut { sent: true });
     }
     let elapsed = start.elapsed();
     match circle.error.lock().take() {

@@ -14,7 +14,7 @@ use super::alarms::{Alarm, Alarms};
 use super::lines::{Answer, Call, CountAnswer, End, IdleCall, Lines, ReachAnswer, StatusCall, Way};
 use super::terse_log::TerseLog;
 use crate::peer::main_loop::{MAX_COMMANDS, Order, spawn};
-use crate::peer::requests::{Line, Requests};
+use crate::peer::requests::Requests;
 use crate::peer::{Gauge, Surroundings};
 use crate::protocol::address::HostPort;
 use crate::protocol::census_report::CensusReport;
@@ -246,7 +246,7 @@ impl Registry {
         let (sender, orders) = unbounded();
         let sender = Arc::new(sender);
         let gauge = Arc::new(Gauge::default());
-        let requests = Arc::new(Requests::new(self.line(&sender)));
+        let requests = Arc::new(Requests::new(self.around.line(&sender)));
         let handle =
             Handle { orders: Some(Arc::clone(&sender)), gauge: Arc::clone(&gauge), requests: Arc::clone(&requests) };
         self.inside.lock().peers.insert(peer, handle);
@@ -261,25 +261,6 @@ impl Registry {
                 self.inside.lock().peers.remove(&peer);
                 self.think(|node, now, actions| node.not_started(now, peer, actions));
             }
-        }
-    }
-
-    /// What a peer's requests need of the node. They must not keep the peer's thread alive once it was let go.
-    fn line(&self, sender: &Arc<Sender<Order>>) -> Line {
-        let sender = Arc::downgrade(sender);
-        let look = move || {
-            if let Some(sender) = sender.upgrade().filter(|sender| sender.len() < MAX_COMMANDS) {
-                let _ = sender.send(Order::Look);
-            }
-        };
-        let around = &self.around;
-        Line {
-            clock: around.clock,
-            services: Arc::clone(&around.services),
-            window: around.window,
-            patience: around.patience,
-            budget: Arc::clone(&around.budget),
-            look: Box::new(look),
         }
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use super::main_loop::Checked;
+use super::main_loop::{Checked, MAX_COMMANDS, Order};
+use super::requests::Line;
 use super::sink::Budget;
 use crate::clock::Clock;
 use crate::protocol::discovery::agreement::Claim;
@@ -58,4 +59,24 @@ pub struct Surroundings {
     pub answered: Arc<AtomicU64>,
     /// To the controller; a peer waits if it is full.
     pub events: Sender<(PeerId, Checked)>,
+}
+
+impl Surroundings {
+    /// What a peer's requests need of the node. They must not keep the peer's thread alive once it was let go.
+    pub fn line(&self, sender: &Arc<Sender<Order>>) -> Line {
+        let sender = Arc::downgrade(sender);
+        let look = move || {
+            if let Some(sender) = sender.upgrade().filter(|sender| sender.len() < MAX_COMMANDS) {
+                let _ = sender.send(Order::Look);
+            }
+        };
+        Line {
+            clock: self.clock,
+            services: Arc::clone(&self.services),
+            window: self.window,
+            patience: self.patience,
+            budget: Arc::clone(&self.budget),
+            look: Box::new(look),
+        }
+    }
 }

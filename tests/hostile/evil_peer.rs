@@ -121,7 +121,7 @@ pub fn heads_commit(network: &Network, breaches: Vec<Breach>) {
     for (trap, (what, ..)) in traps.iter().zip(&breaches) {
         // By this node: others may dial a port that was somebody else's in another test.
         let dialled = rows.iter().filter(|row| row["address"] == trap.address.to_string()).count();
-        assert!(dialled <= 1, "{what}: dialled again");
+        assert_eq!(dialled, 1, "{what}: dialled again");
     }
 }
 

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::controller::load::Ask;
 use crate::controller::settings::{times, window};
 use crate::peer::main_loop::{Checked, Order, spawn};
-use crate::peer::requests::{Line, Question, Requests};
+use crate::peer::requests::{Question, Requests};
 use crate::peer::waiter::{Ending, Mailbox, Waiter};
 use crate::peer::{Budget, Gauge, Surroundings};
 use crate::protocol::discovery::agreement::Claim;
@@ -142,7 +142,7 @@ impl Crowd {
         let id = PeerId(self.next.fetch_add(1, Ordering::Relaxed));
         let (sender, orders) = unbounded();
         let sender = Arc::new(sender);
-        let requests = Arc::new(Requests::new(self.line(&sender)));
+        let requests = Arc::new(Requests::new(self.around.line(&sender)));
         let (tell, told) = bounded(2);
         self.awaited.lock().insert(id, tell);
         let around = Surroundings { credentials: Arc::clone(&member.credentials), ..self.around.clone() };
@@ -161,23 +161,6 @@ impl Crowd {
             Ok(Ok(())) => Ok(caller),
             Ok(Err(reason)) => Err(reason),
             Err(_) => Err(Reason::NoAnswer),
-        }
-    }
-
-    fn line(&self, sender: &Arc<Sender<Order>>) -> Line {
-        let sender = Arc::downgrade(sender);
-        let around = &self.around;
-        Line {
-            clock: around.clock,
-            services: Arc::clone(&around.services),
-            window: around.window,
-            patience: around.patience,
-            budget: Arc::clone(&around.budget),
-            look: Box::new(move || {
-                if let Some(sender) = sender.upgrade() {
-                    let _ = sender.send(Order::Look);
-                }
-            }),
         }
     }
 
@@ -235,14 +218,12 @@ fn sort(events: &Receiver<(PeerId, Checked)>, awaited: &Awaited) {
     for (peer, event) in events {
         match event {
             PeerEvent::Welcome { .. } => {
-                if let Some(tell) = awaited.lock().get(&peer) {
-                    let _ = tell.try_send(Ok(()));
-                }
+                let tell = awaited.lock().get(&peer).cloned();
+                let _ = tell.map(|tell| tell.try_send(Ok(())));
             }
             PeerEvent::Closed { reason, .. } => {
-                if let Some(tell) = awaited.lock().remove(&peer) {
-                    let _ = tell.try_send(Err(reason));
-                }
+                let tell = awaited.lock().remove(&peer);
+                let _ = tell.map(|tell| tell.try_send(Err(reason)));
             }
             _ => {}
         }

@@ -12,13 +12,11 @@ use super::system::Machine;
 pub(super) struct BenchReport {
     pub(super) schema: u32,
     pub(super) machine: Machine,
-    /// `pair`, or the live node's name.
+    /// `pair`.
     pub(super) against: String,
     /// For how long each workload was.
     pub(super) seconds: f64,
     pub(super) workloads: BTreeMap<String, Figures>,
-    /// What was asked for and not measured, and why.
-    pub(super) skipped: BTreeMap<String, String>,
 }
 
 /// Of one workload; which of them there are depends on what it is about.

@@ -61,7 +61,7 @@ fn bar(share: f64) -> String {
 }
 
 /// A figure a row: a workload has three or four of them, each in a unit of its own.
-pub(super) fn table(report: &BenchReport, old: Option<&BenchReport>, width: bool) -> String {
+pub(super) fn table(report: &BenchReport, old: Option<&BenchReport>, colours: bool) -> String {
     let mut columns = vec![("WORKLOAD", Align::Left), ("FIGURE", Align::Left), ("VALUE", Align::Right)];
     if old.is_some() {
         columns.extend([("BEFORE", Align::Right), ("RATIO", Align::Right)]);
@@ -84,10 +84,7 @@ pub(super) fn table(report: &BenchReport, old: Option<&BenchReport>, width: bool
             table.row(row);
         }
     }
-    let mut said = table.draw(width) + "\n";
-    for (name, why) in &report.skipped {
-        said += &format!("{name} was not measured: {why}\n");
-    }
+    let mut said = table.draw(colours) + "\n";
     if let Some(old) = old.filter(|old| old.machine != report.machine) {
         said += &format!(
             "the two are of different machines or programs: before, {:?}; now, {:?}\n",
