@@ -15,11 +15,11 @@
 //! if only to say that it was not in time. So what a head may have to do at once is bounded by what the tail has open, and
 //! a head that never answers is found out.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::arriving::Arriving;
 use super::message::{Outcome, Piece, Response};
+use super::open::{Due, Open};
 use super::{COST, Window};
 use crate::protocol::reason::Reason;
 use crate::protocol::time::Time;
@@ -33,18 +33,23 @@ const OWED: Duration = Duration::from_secs(30);
 pub struct Asking<T> {
     window: Window,
     last: u64,
-    open: BTreeMap<u64, Asked<T>>,
-    /// Of those for whom somebody waits their deadline; of the others the moment when the head owes.
-    deadlines: BTreeSet<(Time, u64)>,
+    open: Open<Asked<T>>,
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct Asked<T> {
     caller: Option<T>,
+    /// While somebody waits, the deadline; then the moment when the head owes.
     due: Time,
     cost: usize,
     answer: Option<(Outcome, Arriving)>,
+}
+
+impl<T> Due for Asked<T> {
+    fn due(&self) -> Time {
+        self.due
+    }
 }
 
 /// Why nothing more may be asked now.
@@ -72,7 +77,7 @@ pub enum Heard<T> {
 impl<T> Asking<T> {
     /// Nothing is open.
     pub fn new(window: Window) -> Self {
-        Self { window, last: 0, open: BTreeMap::new(), deadlines: BTreeSet::new(), bytes: 0 }
+        Self { window, last: 0, open: Open::new(), bytes: 0 }
     }
 
     /// Takes a place for a request with a payload of so many bytes; its id, which nothing on this connection had before.
@@ -94,8 +99,7 @@ impl<T> Asking<T> {
         // Rises by one: at a million a second for half a million years.
         self.last += 1;
         self.bytes += cost;
-        self.deadlines.insert((deadline, self.last));
-        self.open.insert(self.last, Asked { caller: Some(caller), due: deadline, cost, answer: None });
+        self.open.push(self.last, Asked { caller: Some(caller), due: deadline, cost, answer: None });
         Ok(self.last)
     }
 
@@ -104,7 +108,7 @@ impl<T> Asking<T> {
     /// # Errors
     /// [`Reason::Unexpected`] if nothing like it was asked, or it was answered before; [`Reason::Malformed`].
     pub fn response(&mut self, response: Response) -> Result<Heard<T>, Reason> {
-        let asked = self.open.get_mut(&response.id).filter(|asked| asked.answer.is_none());
+        let asked = self.open.get_mut(response.id).filter(|asked| asked.answer.is_none());
         let asked = asked.ok_or(Reason::Unexpected)?;
         let length = response.length as usize;
         let mut arriving = Arriving::begin(response.length, response.payload)?;
@@ -124,28 +128,27 @@ impl<T> Asking<T> {
     /// # Errors
     /// As in [`response`](Self::response).
     pub fn piece(&mut self, piece: &Piece) -> Result<Heard<T>, Reason> {
-        let answer = self.open.get_mut(&piece.id).and_then(|asked| asked.answer.as_mut());
+        let answer = self.open.get_mut(piece.id).and_then(|asked| asked.answer.as_mut());
         answer.ok_or(Reason::Unexpected)?.1.add(&piece.payload)?;
         Ok(self.close_if_whole(piece.id))
     }
 
     /// The caller waits no more; whoever it was. `None` if it was answered meanwhile.
     pub fn give_up(&mut self, id: u64) -> Option<T> {
-        let asked = self.open.get_mut(&id)?;
+        let asked = self.open.get_mut(id)?;
         let caller = asked.caller.take()?;
         if let Some((_, arriving)) = &mut asked.answer {
             arriving.leave_out();
         }
-        self.deadlines.remove(&(asked.due, id));
-        asked.due = asked.due + OWED;
-        self.deadlines.insert((asked.due, id));
+        let due = asked.due + OWED;
+        asked.due = due;
+        self.open.hear(due);
         Some(caller)
     }
 
     /// It could not be sent: its place is free again, and the caller is back.
     pub fn take_back(&mut self, id: u64) -> Option<T> {
-        let asked = self.open.remove(&id)?;
-        self.deadlines.remove(&(asked.due, id));
+        let asked = self.open.remove(id)?;
         self.bytes -= asked.cost;
         asked.caller
     }
@@ -155,29 +158,29 @@ impl<T> Asking<T> {
     /// # Errors
     /// [`Reason::Unanswered`]: the head has not answered what it had to, and the connection is of no more use.
     pub fn due(&mut self, now: Time) -> Result<Vec<(u64, T)>, Reason> {
-        let mut late = Vec::new();
-        while let Some((_, id)) = self.deadlines.first().copied().filter(|(due, _)| *due <= now) {
+        let (mut late, mut is_owed) = (Vec::new(), false);
+        for id in self.open.late(now) {
             match self.give_up(id) {
                 Some(caller) => late.push((id, caller)),
-                None if late.is_empty() => return Err(Reason::Unanswered),
-                // Those first; the next call says so.
-                None => break,
+                None => is_owed = true,
             }
         }
-        Ok(late)
+        if is_owed {
+            // It is not over with this call; and whoever was late is told before the head is given up, by the next one.
+            self.open.hear(now);
+        }
+        if is_owed && late.is_empty() { Err(Reason::Unanswered) } else { Ok(late) }
     }
 
     /// When [`due`](Self::due) wants to be called.
     pub fn deadline(&self) -> Option<Time> {
-        self.deadlines.first().map(|(due, _)| *due)
+        self.open.look()
     }
 
     /// The connection is over: all who wait, in the order in which they asked.
     pub fn end(&mut self) -> Vec<(u64, T)> {
-        self.deadlines.clear();
         self.bytes = 0;
-        let open = std::mem::take(&mut self.open);
-        open.into_iter().filter_map(|(id, asked)| Some((id, asked.caller?))).collect()
+        self.open.drain().into_iter().filter_map(|(id, asked)| Some((id, asked.caller?))).collect()
     }
 
     /// Requests that are open, abandoned ones among them.
@@ -192,11 +195,10 @@ impl<T> Asking<T> {
 
     fn close_if_whole(&mut self, id: u64) -> Heard<T> {
         let is_whole = |asked: &Asked<T>| asked.answer.as_ref().is_some_and(|(_, arriving)| arriving.is_whole());
-        if !self.open.get(&id).is_some_and(is_whole) {
+        if !self.open.get_mut(id).is_some_and(|asked| is_whole(asked)) {
             return Heard::Nothing;
         }
-        let Some(asked) = self.open.remove(&id) else { return Heard::Nothing };
-        self.deadlines.remove(&(asked.due, id));
+        let Some(asked) = self.open.remove(id) else { return Heard::Nothing };
         self.bytes -= asked.cost;
         match (asked.caller, asked.answer) {
             (Some(caller), Some((outcome, arriving))) => Heard::Answered(caller, outcome, arriving.into_bytes()),
@@ -341,7 +343,7 @@ mod tests {
                     _ => told += asking.piece(&piece(id, count)).map_or(0, |heard| u64::from(heard != Heard::Nothing)),
                 }
                 prop_assert!(asking.len() <= WINDOW.requests);
-                prop_assert_eq!(asking.deadlines.len(), asking.open.len());
+                prop_assert!(asking.deadline().is_some() || asking.is_empty());
             }
             told += asking.end().len() as u64;
             prop_assert_eq!(asked, told);

@@ -25,6 +25,7 @@ pub mod service;
 pub mod serving;
 
 mod arriving;
+mod open;
 
 /// How much one connection may have open in one direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

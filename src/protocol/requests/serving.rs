@@ -9,11 +9,11 @@
 //! Each request is answered once, by its deadline at the latest. Pieces of one that has its answer already may still be on
 //! their way: they are left out.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::arriving::Arriving;
-use super::message::{MAX_DEPTH, Outcome, Piece, Refusal, Request};
+use super::message::{Failure, MAX_DEPTH, Outcome, Piece, Refusal, Request};
+use super::open::{Due, Open};
 use super::service::ServiceName;
 use super::{COST, Window};
 use crate::protocol::reason::Reason;
@@ -25,8 +25,7 @@ pub struct Serving {
     window: Window,
     patience: Duration,
     last: u64,
-    open: BTreeMap<u64, Served>,
-    deadlines: BTreeSet<(Time, u64)>,
+    open: Open<Served>,
     bytes: usize,
 }
 
@@ -38,6 +37,12 @@ struct Served {
     cost: usize,
     /// `None` once a handler has it.
     arriving: Option<(ServiceName, u8, Arriving)>,
+}
+
+impl Due for Served {
+    fn due(&self) -> Time {
+        self.due
+    }
 }
 
 /// A request that is whole.
@@ -69,7 +74,7 @@ pub enum Taken {
 impl Serving {
     /// Nothing is open. A request has to be there so long after its first piece.
     pub fn new(window: Window, patience: Duration) -> Self {
-        Self { window, patience, last: 0, open: BTreeMap::new(), deadlines: BTreeSet::new(), bytes: 0 }
+        Self { window, patience, last: 0, open: Open::new(), bytes: 0 }
     }
 
     /// The first message of a request; the node may have no room for its payload, whatever this tail's window says.
@@ -101,8 +106,7 @@ impl Serving {
         let arriving = Some((request.service, request.depth, arriving));
         let due = deadline.min(now + self.patience);
         self.bytes += cost;
-        self.deadlines.insert((due, request.id));
-        self.open.insert(request.id, Served { deadline, due, cost, arriving });
+        self.open.push(request.id, Served { deadline, due, cost, arriving });
         Ok(self.call_if_whole(request.id))
     }
 
@@ -114,15 +118,14 @@ impl Serving {
         if piece.id > self.last {
             return Err(Reason::Unexpected);
         }
-        let Some(served) = self.open.get_mut(&piece.id) else { return Ok(Taken::Nothing) };
+        let Some(served) = self.open.get_mut(piece.id) else { return Ok(Taken::Nothing) };
         served.arriving.as_mut().ok_or(Reason::Malformed)?.2.add(&piece.payload)?;
         Ok(self.call_if_whole(piece.id))
     }
 
     /// A handler has its answer. False if the tail has one already: it was not in time.
     pub fn answered(&mut self, id: u64) -> bool {
-        let Some(served) = self.open.remove(&id) else { return false };
-        self.deadlines.remove(&(served.due, id));
+        let Some(served) = self.open.remove(id) else { return false };
         self.bytes -= served.cost;
         true
     }
@@ -130,9 +133,9 @@ impl Serving {
     /// Whose time is over, and how each of them is to be answered.
     pub fn due(&mut self, now: Time) -> Vec<(u64, Outcome)> {
         let mut late = Vec::new();
-        while let Some((_, id)) = self.deadlines.first().copied().filter(|(due, _)| *due <= now) {
-            let is_begun = self.open.get(&id).is_some_and(|served| served.arriving.is_none());
-            let begun = Outcome::Failed(super::message::Failure::TimedOut);
+        for id in self.open.late(now) {
+            let is_begun = self.open.get_mut(id).is_some_and(|served| served.arriving.is_none());
+            let begun = Outcome::Failed(Failure::TimedOut);
             late.push((id, if is_begun { begun } else { Outcome::Refused(Refusal::TimedOut) }));
             self.answered(id);
         }
@@ -141,7 +144,7 @@ impl Serving {
 
     /// When [`due`](Self::due) wants to be called.
     pub fn deadline(&self) -> Option<Time> {
-        self.deadlines.first().map(|(due, _)| *due)
+        self.open.look()
     }
 
     /// What they take of the window, in bytes.
@@ -160,13 +163,12 @@ impl Serving {
     }
 
     fn call_if_whole(&mut self, id: u64) -> Taken {
-        let Some(served) = self.open.get_mut(&id) else { return Taken::Nothing };
+        let Some(served) = self.open.get_mut(id) else { return Taken::Nothing };
         let deadline = served.deadline;
         match served.arriving.take_if(|(.., arriving)| arriving.is_whole()) {
             Some((service, depth, arriving)) => {
-                self.deadlines.remove(&(served.due, id));
                 served.due = deadline;
-                self.deadlines.insert((deadline, id));
+                self.open.hear(deadline);
                 Taken::Whole(Call { id, service, depth, deadline, payload: arriving.into_bytes() })
             }
             None => Taken::Nothing,
@@ -295,7 +297,7 @@ mod tests {
                     _ => if serving.answered(id) { *answers.entry(id).or_default() += 1 },
                 }
                 prop_assert!(serving.len() <= WINDOW.requests && serving.bytes <= WINDOW.bytes);
-                prop_assert_eq!(serving.deadlines.len(), serving.len());
+                prop_assert!(serving.deadline().is_some() || serving.is_empty());
                 let held: usize = serving.open.values().map(|served| served.cost).sum();
                 prop_assert_eq!(held, serving.bytes);
             }
