@@ -4,13 +4,15 @@
 //! taken, the newest of whoever waits with most has to go for a caller that waits with fewer. So one that asks too much is
 //! refused, and the others do not feel it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Calls `T` of callers `K`.
 #[derive(Debug)]
 pub struct Line<K, T> {
     places: usize,
     callers: BTreeMap<K, Queue<T>>,
+    /// Of those who wait how many they have at work, and when it was last their turn.
+    turns: BTreeSet<(usize, u64, K)>,
     waiting: usize,
     at_work: usize,
     turn: u64,
@@ -27,7 +29,7 @@ struct Queue<T> {
 impl<K: Ord + Copy, T> Line<K, T> {
     /// With places for so many, those at work among them.
     pub fn new(places: usize) -> Self {
-        Self { places, callers: BTreeMap::new(), waiting: 0, at_work: 0, turn: 0 }
+        Self { places, callers: BTreeMap::new(), turns: BTreeSet::new(), waiting: 0, at_work: 0, turn: 0 }
     }
 
     /// Takes a call in; another one may have to go for it, and comes back.
@@ -43,11 +45,15 @@ impl<K: Ord + Copy, T> Line<K, T> {
                 return Err(call);
             };
             let greedy = *greedy;
+            // It keeps one at least, and its turn.
             evicted = queue.waiting.pop_back();
             self.waiting -= 1;
             self.forget(greedy);
         }
         let queue = self.callers.entry(caller).or_insert(Queue { waiting: VecDeque::new(), at_work: 0, last: 0 });
+        if queue.waiting.is_empty() {
+            self.turns.insert((queue.at_work, queue.last, caller));
+        }
         queue.waiting.push_back(call);
         self.waiting += 1;
         Ok(evicted)
@@ -55,18 +61,25 @@ impl<K: Ord + Copy, T> Line<K, T> {
 
     /// The next call, which is at work until it is [`done`](Self::done).
     pub fn take(&mut self) -> Option<(K, T)> {
-        let waits = self.callers.iter_mut().filter(|(_, queue)| !queue.waiting.is_empty());
-        let (caller, queue) = waits.min_by_key(|(_, queue)| (queue.at_work, queue.last))?;
+        let (_, _, caller) = self.turns.pop_first()?;
+        // Who has a turn is here, and waits.
+        let queue = self.callers.get_mut(&caller)?;
         let call = queue.waiting.pop_front()?;
         self.turn += 1;
         (queue.at_work, queue.last) = (queue.at_work + 1, self.turn);
+        if !queue.waiting.is_empty() {
+            self.turns.insert((queue.at_work, queue.last, caller));
+        }
         (self.waiting, self.at_work) = (self.waiting - 1, self.at_work + 1);
-        Some((*caller, call))
+        Some((caller, call))
     }
 
     /// A call of this caller is over.
     pub fn done(&mut self, caller: K) {
         if let Some(queue) = self.callers.get_mut(&caller).filter(|queue| queue.at_work > 0) {
+            if self.turns.remove(&(queue.at_work, queue.last, caller)) {
+                self.turns.insert((queue.at_work - 1, queue.last, caller));
+            }
             queue.at_work -= 1;
             self.at_work -= 1;
         }
@@ -76,6 +89,7 @@ impl<K: Ord + Copy, T> Line<K, T> {
     /// All that wait, and nobody does any more.
     pub fn clear(&mut self) -> Vec<T> {
         self.waiting = 0;
+        self.turns.clear();
         let waiting = self.callers.values_mut().flat_map(|queue| std::mem::take(&mut queue.waiting)).collect();
         self.callers.retain(|_, queue| queue.at_work > 0);
         waiting
@@ -143,6 +157,8 @@ mod tests {
                 prop_assert_eq!(came, went + line.waiting() + line.at_work());
                 prop_assert_eq!(line.at_work(), working.len());
                 prop_assert!(line.callers.len() <= 6);
+                let waiting = line.callers.values().filter(|queue| !queue.waiting.is_empty()).count();
+                prop_assert_eq!(line.turns.len(), waiting);
             }
             prop_assert_eq!(line.clear().len(), came - went - working.len());
         }
