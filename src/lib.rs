@@ -49,6 +49,7 @@
 //!  2  reactor, secure    the thread that reads all sockets · keys, and what was signed
 //!  1  protocol           the thinking: pure, time and chance are arguments
 //!     config, clock      what a node is told; the one place that asks for the time
+//!     scheduling         how the system is to treat threads that others wake all the time
 //! ```
 //!
 //! ```text
@@ -88,6 +89,7 @@ pub mod controller;
 pub mod peer;
 pub mod protocol;
 pub mod reactor;
+pub mod scheduling;
 pub mod secure;
 pub mod services;
 pub mod simulator;

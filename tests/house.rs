@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 /// Each room and its floor. A file may use rooms of lower floors and its own room.
 ///
 /// `admin` knows no node: it has a desk, at which the controller sits. So it lies below the controller.
-const FLOORS: [(&str, usize); 13] = [
+const FLOORS: [(&str, usize); 14] = [
     ("protocol", 1),
     ("config", 2),
     ("clock", 2),
+    ("scheduling", 1),
     ("reactor", 2),
     ("secure", 2),
     ("services", 3),
