@@ -21,6 +21,16 @@ impl Clock {
         Time::ZERO + Duration::from_secs(1) + self.start.elapsed()
     }
 
+    /// A moment of the system's clock; what is before the node's start is its start.
+    pub fn at(&self, moment: Instant) -> Time {
+        Time::ZERO + Duration::from_secs(1) + moment.saturating_duration_since(self.start)
+    }
+
+    /// The same the other way.
+    pub fn instant(&self, moment: Time) -> Instant {
+        self.start + moment.since(Time::ZERO + Duration::from_secs(1))
+    }
+
     /// Both clocks. A wall clock before 1970 reads as 1970.
     pub fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

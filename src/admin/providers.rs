@@ -299,7 +299,12 @@ mod tests {
         fn ask(&mut self, length: usize, patience: Duration) -> Result<u64, Outcome> {
             let caller = Caller { id: ControllerId([7; 32]), label: "alpha".parse().unwrap() };
             let deadline = self.start + patience;
-            let request = Request { caller, service: "shout".parse().unwrap(), payload: vec![0; length], deadline };
+            let request = Request {
+                caller: Arc::new(caller),
+                service: "shout".parse().unwrap(),
+                payload: vec![0; length],
+                deadline,
+            };
             let told = self.told.clone();
             let reply = Reply::new(move |outcome, payload| told.send((payload.len(), outcome)).unwrap());
             match self.book.take(request, reply) {
@@ -395,7 +400,12 @@ mod tests {
         let start = Instant::now();
         let caller = Caller { id: ControllerId([7; 32]), label: "alpha".parse().unwrap() };
         let deadline = start + SECOND;
-        let request = Request { caller, service: "shout".parse().unwrap(), payload: b"hello".to_vec(), deadline };
+        let request = Request {
+            caller: Arc::new(caller),
+            service: "shout".parse().unwrap(),
+            payload: b"hello".to_vec(),
+            deadline,
+        };
         let id = "07".repeat(32);
         assert_eq!(
             line(3, request, start),

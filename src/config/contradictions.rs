@@ -25,7 +25,7 @@ pub(super) fn find(config: &Config, origins: &Origins) -> Option<(Subject, Strin
     let pairs = AT_MOST.iter().filter_map(|(low, high)| Some((key(low)?, key(high)?)));
     let outputs = config.services.keys().filter_map(|service| {
         let output = services::find("max_output")?;
-        Some((Subject::Service(service.clone(), output), key("limits.max_payload")?))
+        Some((Subject::Service(*service, output), key("limits.max_payload")?))
     });
     let pair = pairs.chain(outputs).find(exceeds).map(|(low, high)| blame(low, high, config, origins));
     pair.or_else(|| long_socket(config)).or_else(|| service_at_odds(config, origins))
@@ -66,10 +66,10 @@ fn service_at_odds(config: &Config, origins: &Origins) -> Option<(Subject, Strin
         if let (Some((built_in, _)), false) = (on, service.command.is_empty()) {
             let why = "names a program for what the node answers itself";
             let cure = format!("choose another name, or set requests.{built_in} = false");
-            return Some((Subject::Service(name.clone(), services::find("command")?), format!("{why}; {cure}")));
+            return Some((Subject::Service(*name, services::find("command")?), format!("{why}; {cure}")));
         }
         let idle = service_keys().iter().filter(|key| service.command.is_empty() && is_bound(key.name));
-        let mut idle = idle.map(|key| Subject::Service(name.clone(), key));
+        let mut idle = idle.map(|key| Subject::Service(*name, key));
         let is_said = |key: &Subject| {
             *origins.of(&key.name()) != Origin::Default || key.text(config) != key.text(&Config::default())
         };

@@ -110,7 +110,7 @@ impl Source<'_> {
             };
             for (key, value) in in_order(entries) {
                 let known = services::find(key.get_ref()).ok_or_else(|| self.unknown_of(&service, key, value))?;
-                settings.push(self.said(Subject::Service(service.clone(), known), key.span(), value)?);
+                settings.push(self.said(Subject::Service(service, known), key.span(), value)?);
             }
         }
         Ok(())

@@ -140,7 +140,7 @@ impl Config {
         for (name, service) in &self.services {
             for key in service_keys() {
                 let words = key.words(service);
-                let key = Subject::Service(name.clone(), key);
+                let key = Subject::Service(*name, key);
                 if !words.is_empty() {
                     key.set(&mut copy, &words).map_err(|fault| ConfigError::new(self.says(&key), fault.message))?;
                 }

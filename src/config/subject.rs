@@ -34,7 +34,7 @@ impl Subject {
             let message = format!("is of one service too many; {} are allowed", Service::MOST);
             return Err(Fault { word: None, message });
         }
-        key.field.set(config.services.entry(service.clone()).or_default(), words)
+        key.field.set(config.services.entry(*service).or_default(), words)
     }
 
     /// Its value in one word; empty if it is not set.

@@ -33,7 +33,7 @@ const BEING_TOLD: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Asker {
     pub(super) registry: Arc<Registry>,
-    me: Caller,
+    me: Arc<Caller>,
 }
 
 /// One request that is to be made.
@@ -55,7 +55,7 @@ pub(super) struct Target {
 impl Asker {
     /// For a node of this id and label.
     pub(super) fn new(registry: Arc<Registry>, id: ControllerId, label: Label) -> Self {
-        Self { registry, me: Caller { id, label } }
+        Self { registry, me: Arc::new(Caller { id, label }) }
     }
 
     /// Asks, and waits for the answer.
@@ -133,15 +133,6 @@ impl Asker {
         self.registry.way_to(&target.id).filter(|(peer, _)| Some(*peer) != stale)
     }
 
-    /// Whoever is called back is counted then.
-    pub(super) fn counted(&self, call_back: Box<dyn FnOnce(Ending) + Send>) -> Waiter {
-        let services = Arc::clone(&self.registry.around.services);
-        Waiter::CallBack(Box::new(move |ending: Ending| {
-            services.counts.note_own(ending.is_ok());
-            call_back(ending);
-        }))
-    }
-
     /// Asks for somebody who is called back; waits for room in the connection's window until `patience`, if there is one.
     pub(super) fn submit(
         &self,
@@ -167,7 +158,7 @@ impl Asker {
             self.note_issued();
         }
         let Wanted { service, payload, deadline, depth } = wanted;
-        let (caller, service, payload) = (self.me.clone(), service.clone(), payload.to_vec());
+        let (caller, service, payload) = (Arc::clone(&self.me), *service, payload.to_vec());
         let services = Arc::clone(&self.registry.around.services);
         let request = Request { caller, service, payload, deadline };
         let waiting = Arc::new(Mutex::new(Some((waiter, None))));
@@ -177,15 +168,15 @@ impl Asker {
             let waited = kept.lock().take();
             if let Some((waiter, alarm)) = waited {
                 alarm.inspect(|alarm| registry.alarms.call_off(*alarm));
-                waiter.tell(ending(outcome, payload));
+                waiter.tell(&services.counts, ending(outcome, payload));
             }
         });
-        let late = Arc::clone(&waiting);
+        let (late, registry) = (Arc::clone(&waiting), Arc::clone(&self.registry));
         if let Some((_, alarm)) = waiting.lock().as_mut().filter(|_| is_called_back) {
             *alarm = Some(self.registry.at(deadline, move || {
                 let waited = late.lock().take();
                 if let Some((waiter, _)) = waited {
-                    waiter.tell(Err(RequestError::TimedOut { sent: true }));
+                    waiter.tell(&registry.around.services.counts, Err(RequestError::TimedOut { sent: true }));
                 }
             }));
         }
@@ -221,14 +212,13 @@ impl Asker {
         self.counts().issued.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn counts(&self) -> &Counts {
+    pub(super) fn counts(&self) -> &Counts {
         &self.registry.around.services.counts
     }
 
     pub(super) fn question<'a>(&self, wanted: Wanted<'a>) -> Question<'a> {
         let Wanted { service, payload, deadline, depth } = wanted;
-        let left = deadline.saturating_duration_since(Instant::now());
-        Question { service, payload, deadline: self.registry.around.clock.time() + left, depth }
+        Question { service, payload, deadline: self.registry.around.clock.at(deadline), depth }
     }
 
     pub(super) fn unreachable(&self, target: &Target, reason: Reason) -> RequestError {

@@ -41,7 +41,7 @@ impl Asker {
     ///
     /// A connection that has as much open as may be is [`RequestError::Overloaded`] at once.
     pub(super) fn ask_later(&self, errand: Errand, done: impl FnOnce(Ending) + Send + 'static) {
-        let waiter = self.counted(Box::new(done));
+        let waiter = Waiter::CallBack(Box::new(done));
         if self.is_me(&errand.target.id) {
             return self.ask_myself(errand.wanted(), waiter);
         }
@@ -87,14 +87,14 @@ impl Asker {
         self.way_later(&errand.target.clone(), stale, errand.deadline, move |way| {
             let (peer, requests) = match way {
                 Ok(way) => way,
-                Err(error) => return waiter.tell(Err(error)),
+                Err(error) => return waiter.tell(asker.counts(), Err(error)),
             };
             match requests.ask(asker.question(errand.wanted()), waiter, None) {
                 Ok(_) => {}
                 Err((RequestError::Closed { sent: false, .. }, waiter)) if tries > 1 => {
                     asker.try_later(errand, waiter, Some(peer), tries - 1);
                 }
-                Err((error, waiter)) => waiter.tell(Err(error)),
+                Err((error, waiter)) => waiter.tell(asker.counts(), Err(error)),
             }
         });
     }

@@ -14,9 +14,9 @@ use crate::services::{Handler, Response, Runs, ServiceError, Services};
 /// One of the names is taken, which a configuration that was checked does not lead to.
 pub fn register(configured: &BTreeMap<ServiceName, Service>, services: &Arc<Services>) -> Result<(), ServiceError> {
     for (name, service) in configured {
-        services.allow(name.clone(), service.allow.iter().copied());
+        services.allow(*name, service.allow.iter().copied());
         if !service.command.is_empty() {
-            services.register(name.clone(), Runs::OnWorker(runs(service, services)))?;
+            services.register(*name, Runs::OnWorker(runs(service, services)))?;
         }
     }
     Ok(())

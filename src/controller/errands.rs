@@ -122,7 +122,7 @@ impl Ping {
     fn step(self: Arc<Self>) {
         self.course.lock().sent += 1;
         let start = Instant::now();
-        let (target, service) = (self.target.clone(), self.service.clone());
+        let (target, service) = (self.target.clone(), self.service);
         let errand = Errand { target, service, payload: Vec::new(), deadline: start + self.timeout };
         let ping = Arc::clone(&self);
         self.asker.ask_later(errand, move |ending| ping.heard(start, ending));

@@ -97,6 +97,6 @@ pub(super) fn register(services: &Services, service: &str, runs: Runs) -> Result
     if name.as_str().starts_with(super::built_in::OWN) {
         return Err(ServiceError::Taken(name));
     }
-    services.register(name.clone(), runs)?;
+    services.register(name, runs)?;
     Ok(name)
 }

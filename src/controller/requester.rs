@@ -2,19 +2,19 @@
 //!
 //! ```text
 //!   Requester ── submit ──▶ window of the edge ──▶ …  ──▶ call-back, on the thread that takes the answer off the wire
-//!   Pipeline  ── submit ──▶ its own window ──────▶ …  ──▶ its channel ──▶ recv
+//!   Pipeline  ── submit ──▶ its own window ──────▶ …  ──▶ its hall ──▶ recv
 //! ```
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use super::asking::{Asker, Target, Wanted, moment_after};
 use super::lines::Way;
-use crate::peer::waiter::Ending;
+use crate::peer::waiter::{Ending, Sleeper, Waiter, wake};
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::requests::error::RequestError;
 use crate::services::context;
@@ -85,17 +85,14 @@ impl Requester {
         self.ask(wanted, Box::new(done), None)
     }
 
-    /// Answers that are taken from a channel instead of by a call-back; at most so many requests are under way in it, or
+    /// Answers that are waited for instead of a call-back; at most so many requests are under way in it, or
     /// answered and not yet taken.
     pub fn pipeline(&self, window: usize) -> Pipeline {
-        let window = window.max(1);
-        let (sender, completions) = bounded(window);
-        let open = Arc::new((Mutex::new(0), Condvar::new()));
-        Pipeline { requester: self.clone(), window, sender, completions, open, next: Mutex::new(0) }
+        Pipeline { requester: self.clone(), window: window.max(1), hall: Arc::default() }
     }
 
     fn ask(&self, wanted: Wanted<'_>, done: Done, patience: Option<Instant>) -> Result<(), RequestError> {
-        let mut waiter = self.asker.counted(done);
+        let mut waiter = Waiter::CallBack(done);
         if self.asker.is_me(&self.target.id) {
             self.asker.ask_myself(wanted, waiter);
             return Ok(());
@@ -117,8 +114,8 @@ impl Requester {
     /// The edge of the last request, if it is of use; else another one. The lock is held for a look only: who must not wait
     /// finds it free, however long others wait for a dial.
     fn way(&self, stale: Option<PeerId>, deadline: Instant, may_wait: bool) -> Result<Way, RequestError> {
-        let is_of_use = |(peer, requests): &&Way| Some(*peer) != stale && !requests.is_over();
-        if let Some(way) = self.way.lock().as_ref().filter(is_of_use) {
+        // One that has ended says so when it is asked over.
+        if let Some(way) = self.way.lock().as_ref().filter(|(peer, _)| Some(*peer) != stale) {
             return Ok(way.clone());
         }
         let found = match may_wait {
@@ -139,18 +136,31 @@ pub struct Completion {
     pub ending: Ending,
 }
 
-/// Many requests under way at once, whose answers are taken from a channel, in the order in which they come.
+/// Many requests under way at once, whose answers are taken one by one, in the order in which they come.
 ///
 /// Shared among threads, some may submit and others receive. A single thread that does both has to receive whenever
 /// [`try_submit`](Self::try_submit) says that it is full.
 pub struct Pipeline {
     requester: Requester,
     window: usize,
-    sender: Sender<Completion>,
-    completions: Receiver<Completion>,
+    hall: Arc<Hall>,
+}
+
+/// Where completions wait.
+#[derive(Default)]
+struct Hall {
+    places: Mutex<Places>,
+    /// A completion has come; a place is free.
+    has_come: Condvar,
+    is_free: Condvar,
+}
+
+#[derive(Default)]
+struct Places {
     /// Under way, or answered and not taken.
-    open: Arc<(Mutex<usize>, Condvar)>,
-    next: Mutex<u64>,
+    taken: usize,
+    last: u64,
+    completions: VecDeque<Completion>,
 }
 
 impl Pipeline {
@@ -159,8 +169,8 @@ impl Pipeline {
     /// # Errors
     /// As for [`Requester::submit`]; there will be no completion.
     pub fn submit(&self, service: &str, payload: &[u8], timeout: Duration) -> Result<u64, RequestError> {
-        self.take_place(Some(moment_after(timeout)))?;
-        self.begin(|done| self.requester.submit(service, payload, timeout, done))
+        let number = self.take_place(Some(timeout))?;
+        self.placed(number, self.requester.submit(service, payload, timeout, self.done(number)))
     }
 
     /// Asks, unless it would have to wait.
@@ -168,62 +178,79 @@ impl Pipeline {
     /// # Errors
     /// As for [`Requester::try_submit`]; there will be no completion.
     pub fn try_submit(&self, service: &str, payload: &[u8], timeout: Duration) -> Result<u64, RequestError> {
-        self.take_place(None)?;
-        self.begin(|done| self.requester.try_submit(service, payload, timeout, done))
+        let number = self.take_place(None)?;
+        self.placed(number, self.requester.try_submit(service, payload, timeout, self.done(number)))
     }
 
     /// The next completion, if one comes by then.
     pub fn recv_timeout(&self, timeout: Duration) -> Option<Completion> {
-        let completion = self.completions.recv_timeout(timeout).ok()?;
-        self.leave_place();
-        Some(completion)
+        let mut places = self.hall.places.lock();
+        if places.completions.is_empty() {
+            let until = moment_after(timeout);
+            while places.completions.is_empty() && !self.hall.has_come.wait_until(&mut places, until).timed_out() {}
+        }
+        self.take(&mut places)
     }
 
     /// The next completion, if one is there.
     pub fn try_recv(&self) -> Option<Completion> {
-        let completion = self.completions.try_recv().ok()?;
-        self.leave_place();
-        Some(completion)
+        self.take(&mut self.hall.places.lock())
     }
 
     /// Requests that are under way, or answered and not yet taken.
     pub fn open(&self) -> usize {
-        *self.open.0.lock()
+        self.hall.places.lock().taken
     }
 
-    fn begin(&self, ask: impl FnOnce(Done) -> Result<(), RequestError>) -> Result<u64, RequestError> {
-        let number = {
-            let mut next = self.next.lock();
-            *next += 1;
-            *next
-        };
-        let sender = self.sender.clone();
-        // There is room: as many places as the channel has were given.
-        let done = move |ending| drop(sender.try_send(Completion { number, ending }));
-        match ask(Box::new(done)) {
+    fn take(&self, places: &mut Places) -> Option<Completion> {
+        let completion = places.completions.pop_front()?;
+        places.taken -= 1;
+        self.hall.is_free.notify_one();
+        if !places.completions.is_empty() {
+            // Whoever else waits for one: all were announced at once.
+            self.hall.has_come.notify_one();
+        }
+        Some(completion)
+    }
+
+    fn take_place(&self, patience: Option<Duration>) -> Result<u64, RequestError> {
+        let mut places = self.hall.places.lock();
+        if places.taken >= self.window {
+            let until = moment_after(patience.ok_or(RequestError::Overloaded)?);
+            while places.taken >= self.window {
+                if self.hall.is_free.wait_until(&mut places, until).timed_out() && places.taken >= self.window {
+                    return Err(RequestError::Overloaded);
+                }
+            }
+        }
+        places.taken += 1;
+        places.last += 1;
+        Ok(places.last)
+    }
+
+    fn done(&self, number: u64) -> impl FnOnce(Ending) + Send + 'static {
+        let hall = Arc::clone(&self.hall);
+        move |ending| {
+            hall.places.lock().completions.push_back(Completion { number, ending });
+            wake(hall);
+        }
+    }
+
+    fn placed(&self, number: u64, submitted: Result<(), RequestError>) -> Result<u64, RequestError> {
+        match submitted {
             Ok(()) => Ok(number),
             Err(error) => {
-                self.leave_place();
+                self.hall.places.lock().taken -= 1;
+                self.hall.is_free.notify_one();
                 Err(error)
             }
         }
     }
+}
 
-    fn take_place(&self, patience: Option<Instant>) -> Result<(), RequestError> {
-        let mut open = self.open.0.lock();
-        while *open >= self.window {
-            let full = patience.is_none_or(|until| self.open.1.wait_until(&mut open, until).timed_out());
-            if full && *open >= self.window {
-                return Err(RequestError::Overloaded);
-            }
-        }
-        *open += 1;
-        Ok(())
-    }
-
-    fn leave_place(&self) {
-        *self.open.0.lock() -= 1;
-        self.open.1.notify_one();
+impl Sleeper for Hall {
+    fn wake(&self) {
+        self.has_come.notify_one();
     }
 }
 

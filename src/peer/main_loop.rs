@@ -445,7 +445,6 @@ impl MainLoop {
             answers: Answers::default(),
             handover: Arc::clone(&handover),
             opening: None,
-            plaintext: Vec::new(),
             preamble: None,
             raw: Vec::new(),
             batch: Vec::new(),

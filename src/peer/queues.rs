@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use crate::protocol::codec::{MAX_FRAME, encode_frame};
+use crate::protocol::codec::{MAX_FRAME, Message, PASSING, encode_with_payload};
 use crate::protocol::heartbeat::Side;
 use crate::protocol::message::{HeadMessage, TailMessage};
 use crate::protocol::reason::Reason;
@@ -80,25 +80,24 @@ impl Body {
         self.bytes.len() - self.at + FRAME_COST
     }
 
-    /// The next piece as a message, for a record with so much room; and whether it was the last.
-    fn cut(&mut self, room: usize) -> (Vec<u8>, usize, bool) {
+    /// The next piece as a message, into a record with so much room; how much of it that was, and whether it was the last.
+    fn cut(&mut self, room: usize, record: &mut Vec<u8>) -> (usize, bool) {
         let most = PIECE.min(room.saturating_sub(MAX_FRAME - PIECE));
         let end = self.bytes.len().min(self.at + most);
-        let piece = Piece { id: self.id, payload: Bytes(self.bytes[self.at..end].to_vec()) };
+        let (piece, payload) = (Piece { id: self.id, payload: Bytes::default() }, &self.bytes[self.at..end]);
+        match self.side {
+            Side::Tail => encode_with_payload(&TailMessage::Piece(piece), payload, record),
+            Side::Head => encode_with_payload(&HeadMessage::Piece(piece), payload, record),
+        }
         let cut = end - self.at;
         self.at = end;
-        let message = match self.side {
-            Side::Tail => encode_frame(&TailMessage::Piece(piece)),
-            Side::Head => encode_frame(&HeadMessage::Piece(piece)),
-        };
-        (message, cut, end == self.bytes.len())
+        (cut, end == self.bytes.len())
     }
 }
 
-/// A message that goes next.
+/// A message that has gone into a record.
 #[derive(Debug)]
 pub(super) struct Popped {
-    pub(super) message: Vec<u8>,
     /// What its bound gets back.
     pub(super) cost: usize,
     pub(super) is_bulk: bool,
@@ -121,15 +120,52 @@ pub(super) struct Queues {
 /// What waits of one class, and what that costs in all.
 #[derive(Debug, Default)]
 struct Lane {
+    /// The messages, one behind the other: hundreds of small ones wait in one piece of memory.
+    bytes: Vec<u8>,
+    /// Of those, what has gone.
+    gone: usize,
     loads: VecDeque<Load>,
     cost: usize,
 }
 
 #[derive(Debug)]
 enum Load {
-    Message(Vec<u8>),
-    First(u64, Vec<u8>),
-    Body(Body),
+    /// A message of so many bytes.
+    Message(usize),
+    /// The first message of the load of this number.
+    First(u64, usize),
+    Body(Box<Body>),
+}
+
+impl Lane {
+    /// What a message of so many bytes, the last there, is to its bound.
+    fn add(&mut self, load: Load, length: usize) {
+        self.cost += length + FRAME_COST;
+        self.loads.push_back(load);
+    }
+
+    /// Room for a few small messages at once: most often several are asked or answered in a row.
+    fn begin(&mut self, least: usize) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve_exact(least);
+        }
+        &mut self.bytes
+    }
+
+    fn take(&mut self, length: usize, record: &mut Vec<u8>) {
+        let end = self.gone + length;
+        record.extend_from_slice(&self.bytes[self.gone..end]);
+        self.gone = end;
+        if self.gone == self.bytes.len() {
+            // Not kept: most connections are idle, and of many that are not each would have its buffer out of the processor's
+            // cache when its turn comes, while the allocator hands out what was in use a moment ago.
+            (self.bytes, self.gone) = (Vec::new(), 0);
+        } else if self.gone > MAX_FRAME && self.gone > self.bytes.len() / 2 {
+            // Others come before it is empty: what has gone gives its place to them.
+            self.bytes.drain(..self.gone);
+            self.gone = 0;
+        }
+    }
 }
 
 impl Queues {
@@ -143,45 +179,60 @@ impl Queues {
         self.lanes[class as usize].cost
     }
 
-    pub(super) fn push(&mut self, class: Class, frame: Vec<u8>) {
+    pub(super) fn push(&mut self, class: Class, frame: &[u8]) {
         let lane = &mut self.lanes[class as usize];
-        lane.cost += frame.len() + FRAME_COST;
-        lane.loads.push_back(Load::Message(frame));
+        lane.begin(frame.len()).extend_from_slice(frame);
+        lane.add(Load::Message(frame.len()), frame.len());
     }
 
-    pub(super) fn push_load(&mut self, id: u64, first: Vec<u8>, body: Option<Body>) {
+    /// The first message of a load, with its payload, at the end of its lane: how long it is. It waits for nothing yet.
+    pub(super) fn write_first(&mut self, message: &impl Message, payload: &[u8]) -> usize {
+        let bytes = self.lanes[Class::Bulk as usize].begin(2 * PASSING);
+        let before = bytes.len();
+        encode_with_payload(message, payload, bytes);
+        bytes.len() - before
+    }
+
+    /// There is no room for the first message that was written last.
+    pub(super) fn unwrite(&mut self, length: usize) {
+        let bytes = &mut self.lanes[Class::Bulk as usize].bytes;
+        bytes.truncate(bytes.len() - length);
+        if bytes.is_empty() {
+            *bytes = Vec::new();
+        }
+    }
+
+    /// There is, and what follows has it too.
+    pub(super) fn push_load(&mut self, id: u64, length: usize, body: Option<Body>) {
         let lane = &mut self.lanes[Class::Bulk as usize];
-        lane.cost += first.len() + FRAME_COST + body.as_ref().map_or(0, Body::cost);
-        lane.loads.push_back(Load::First(id, first));
-        lane.loads.extend(body.map(Load::Body));
+        lane.add(Load::First(id, length), length);
+        lane.cost += body.as_ref().map_or(0, Body::cost);
+        lane.loads.extend(body.map(|body| Load::Body(Box::new(body))));
     }
 
-    /// The next message, unless there is no room for it in its record. None is larger than a whole record.
-    pub(super) fn pop(&mut self, room: usize) -> Option<Popped> {
+    /// Appends the next message to a record, unless there is not so much room. None is larger than a whole record.
+    pub(super) fn pop(&mut self, room: usize, record: &mut Vec<u8>) -> Option<Popped> {
         let class = self.lanes.iter().position(|lane| !lane.loads.is_empty())?;
         let lane = &mut self.lanes[class];
-        let fits = match lane.loads.front()? {
-            Load::Message(message) | Load::First(_, message) => message.len() <= room,
-            Load::Body(_) => room >= LEAST_PIECE,
-        };
-        if !fits {
-            return None;
-        }
-        let (message, cost) = match lane.loads.pop_front()? {
-            Load::Message(message) | Load::First(_, message) => {
-                let cost = message.len() + FRAME_COST;
-                (message, cost)
+        let cost = match lane.loads.front_mut()? {
+            Load::Message(length) | Load::First(_, length) if *length <= room => {
+                let length = *length;
+                lane.loads.pop_front();
+                lane.take(length, record);
+                length + FRAME_COST
             }
-            Load::Body(mut body) => {
-                let (message, cut, is_last) = body.cut(room);
-                if !is_last {
-                    lane.loads.push_back(Load::Body(body));
+            Load::Body(body) if room >= LEAST_PIECE => {
+                let (cut, is_last) = body.cut(room, record);
+                match lane.loads.pop_front() {
+                    Some(body) if !is_last => lane.loads.push_back(body),
+                    _ => {}
                 }
-                (message, cut + if is_last { FRAME_COST } else { 0 })
+                cut + if is_last { FRAME_COST } else { 0 }
             }
+            _ => return None,
         };
         lane.cost -= cost;
-        Some(Popped { message, cost, is_bulk: class == Class::Bulk as usize })
+        Some(Popped { cost, is_bulk: class == Class::Bulk as usize })
     }
 
     /// Nothing of this leaves any more.
@@ -204,16 +255,25 @@ impl Queues {
 mod tests {
     use super::*;
     use crate::protocol::codec::decode_frame;
+    use crate::protocol::requests::message::{Outcome, Response};
 
     fn lengths(queues: &mut Queues, room: usize) -> Option<usize> {
-        queues.pop(room).map(|popped| popped.message.len())
+        let mut record = Vec::new();
+        queues.pop(room, &mut record).map(|_| record.len())
+    }
+
+    /// A load whose first message has so many bytes of payload.
+    fn push_load(queues: &mut Queues, id: u64, first: usize, body: Option<Body>) {
+        let response = Response { id, outcome: Outcome::Done, length: 0, payload: Bytes::default() };
+        let length = queues.write_first(&HeadMessage::Response(response), &vec![0; first]);
+        queues.push_load(id, length, body);
     }
 
     #[test]
     fn a_batch_takes_control_first_then_what_fits() {
         let mut queues = Queues::default();
         for (class, length) in [(Class::Bulk, MAX_FRAME), (Class::News, 10), (Class::Control, 7)] {
-            queues.push(class, vec![0; length]);
+            queues.push(class, &vec![0; length]);
         }
         assert_eq!(lengths(&mut queues, 5), None, "bulk does not slip past control that does not fit");
         assert_eq!([lengths(&mut queues, MAX_FRAME), lengths(&mut queues, 10)], [Some(7), Some(10)]);
@@ -227,33 +287,56 @@ mod tests {
     fn bodies_take_turns_and_what_is_urgent_goes_between() {
         let mut queues = Queues::default();
         let body = |id: u64, length: usize| Body::new(Side::Head, id, vec![id as u8; length], 10);
-        queues.push_load(1, vec![1; 100], Some(body(1, 3 * PIECE + 10)));
-        queues.push_load(2, vec![2; 100], Some(body(2, PIECE + 11)));
-        queues.push_load(3, vec![3; 100], None);
-        let (mut order, mut cost) = (Vec::new(), 0);
-        while let Some(popped) = queues.pop(MAX_FRAME) {
-            assert!(popped.is_bulk && popped.message.len() <= MAX_FRAME);
+        push_load(&mut queues, 1, 10, Some(body(1, 3 * PIECE + 10)));
+        push_load(&mut queues, 2, 10, Some(body(2, PIECE + 11)));
+        push_load(&mut queues, 3, 10, None);
+        let (mut order, mut cost, mut firsts, mut record) = (Vec::new(), 0, 0, Vec::new());
+        while let Some(popped) = queues.pop(MAX_FRAME, &mut record) {
+            assert!(popped.is_bulk && record.len() <= MAX_FRAME);
             cost += popped.cost;
-            order.push(match decode_frame(&popped.message[4..]) {
+            order.push(match decode_frame(&record[4..]) {
                 Ok(HeadMessage::Piece(Piece { id, payload })) => (id, payload.0.len()),
-                _ => (u64::from(popped.message[0]), 0),
+                Ok(HeadMessage::Response(response)) => {
+                    firsts += record.len();
+                    (response.id, 0)
+                }
+                other => panic!("{other:?}"),
             });
+            record.clear();
         }
         assert_eq!(order, [(1, 0), (1, PIECE), (2, 0), (2, PIECE), (3, 0), (1, PIECE), (2, 1), (1, PIECE)]);
-        assert_eq!(cost, 300 + 5 * FRAME_COST + 4 * PIECE + 1);
+        assert_eq!(cost, firsts + 5 * FRAME_COST + 4 * PIECE + 1);
         assert_eq!(queues.cost(Class::Bulk), 0);
+    }
+
+    #[test]
+    fn what_waits_takes_no_more_room_for_what_has_gone() {
+        let mut queues = Queues::default();
+        let mut record = Vec::new();
+        queues.push(Class::News, &[1; 1000]);
+        for number in 0..1000u32 {
+            queues.push(Class::News, &[number as u8; 1000]);
+            record.clear();
+            assert!(queues.pop(MAX_FRAME, &mut record).is_some());
+            assert!(number == 0 || record == [(number - 1) as u8; 1000], "in order");
+        }
+        assert!(queues.lanes[1].bytes.capacity() <= 4 * MAX_FRAME, "it never was empty");
+        queues.pop(MAX_FRAME, &mut record);
+        assert_eq!(queues.lanes[1].bytes.capacity(), 0);
     }
 
     #[test]
     fn what_has_not_left_is_known_also_after_the_end() {
         let mut queues = Queues::default();
         for id in 1..=3 {
-            queues.push_load(id, vec![0; 10], None);
+            push_load(&mut queues, id, 10, None);
         }
-        queues.pop(MAX_FRAME);
+        let refused = queues.write_first(&HeadMessage::Goodbye(Reason::Leaving), b"12345678");
+        queues.unwrite(refused);
+        queues.pop(MAX_FRAME, &mut Vec::new());
         assert_eq!(queues.unsent(), [2, 3]);
         queues.give_up(Reason::Reset);
         assert_eq!((queues.unsent(), queues.cost(Class::Bulk)), (vec![2, 3], 0));
-        assert!(queues.pop(MAX_FRAME).is_none());
+        assert!(queues.pop(MAX_FRAME, &mut Vec::new()).is_none());
     }
 }

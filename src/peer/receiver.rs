@@ -5,6 +5,7 @@
 //! all messages of one read go to the main loop in one send. Is the main loop behind, the socket is not read, and TCP makes
 //! the remote wait.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use super::queues::Class;
 use super::requests::Requests;
 use super::sink::Sink;
+use super::waiter::wake_all;
 use crate::clock::Clock;
 use crate::protocol::codec::{
     Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, PASSING, PREAMBLE, Preamble, decode_frame, encode_frame, messages,
@@ -33,8 +35,10 @@ const BATCHES: usize = 4;
 /// Frames that a remote may send before the session is handed over: two of the handshake, and one `Hello`. A remote that
 /// sends more did not wait for its answer.
 const MAX_RAW: u64 = 4;
-/// What a connection keeps of the buffer that records are opened into: most are heartbeats.
-const KEPT_CAPACITY: usize = 1024;
+thread_local! {
+    /// Into which records are opened: one for all connections of a reactor, at most as long as a record.
+    static PLAINTEXT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The line between a connection's receiving half and its main loop: the batches, and one place for the last word.
 pub(super) fn line() -> (Sender<FromWire>, Inbox<FromWire>) {
@@ -88,7 +92,6 @@ pub(super) struct Inward {
     pub(super) answers: Answers,
     pub(super) handover: Arc<Mutex<Handover>>,
     pub(super) opening: Option<Opening>,
-    pub(super) plaintext: Vec<u8>,
     pub(super) preamble: Option<Preamble>,
     pub(super) raw: Vec<Vec<u8>>,
     pub(super) batch: Vec<Input>,
@@ -113,12 +116,13 @@ impl Frames for Inward {
             return Ok(());
         }
         let Some(opening) = &mut self.opening else { return Ok(()) };
-        let mut plaintext = std::mem::take(&mut self.plaintext);
-        opening.open(frame, &mut plaintext)?;
-        let taken = messages(&plaintext, |message| self.message(message));
-        plaintext.clear();
-        plaintext.shrink_to(KEPT_CAPACITY);
-        self.plaintext = plaintext;
+        // Put back at the end; what goes on meanwhile on this thread finds none and makes its own.
+        let mut plaintext = PLAINTEXT.take();
+        let taken = match opening.open(frame, &mut plaintext) {
+            Ok(()) => messages(&plaintext, |message| self.message(message)),
+            Err(reason) => Err(reason),
+        };
+        PLAINTEXT.set(plaintext);
         taken
     }
 }
@@ -132,6 +136,7 @@ impl Receiver for Inward {
     fn flush(&mut self) -> Flow {
         // A broken sink is found by the main loop, and by the reactor.
         let _ = self.sink.flush();
+        wake_all();
         // A tail's requests make answers: it gets no more of them before it has taken those. What a head says is always read,
         // so that two of them cannot wait for each other.
         if self.side == Side::Head && self.sink.is_high() {
@@ -286,7 +291,6 @@ mod tests {
             answers: Answers::default(),
             handover: Arc::default(),
             opening: None,
-            plaintext: Vec::new(),
             preamble: None,
             raw: Vec::new(),
             batch: Vec::new(),

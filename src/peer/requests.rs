@@ -10,6 +10,7 @@
 //! Neither the peer's thread nor the controller's is on the way: a request is written by whoever asks, and answered by whoever
 //! has the answer. The peer's thread looks after deadlines, and after the end.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::queues::{Body, Class};
 use super::sink::{Budget, Sink};
-use super::waiter::{Waiter, ending};
+use super::waiter::{Ending, Waiter, ending, wake_later};
 use crate::clock::Clock;
 use crate::protocol::codec::encode_frame;
 use crate::protocol::heartbeat::Side;
@@ -31,7 +32,12 @@ use crate::protocol::requests::message::{Bytes, Failure, Outcome, PIECE, Request
 use crate::protocol::requests::service::ServiceName;
 use crate::protocol::requests::serving::{Call, Serving, Taken};
 use crate::protocol::time::Time;
-use crate::services::{self, Caller, Services, context};
+use crate::services::{self, Caller, Services};
+
+thread_local! {
+    /// Of what this thread goes through what was read, if it does.
+    static READ: Cell<usize> = const { Cell::new(0) };
+}
 
 /// What is to be asked.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +72,7 @@ pub struct Line {
 pub struct Requests {
     line: Line,
     link: Mutex<Option<Arc<Sink>>>,
-    remote: Mutex<Option<Caller>>,
+    remote: Mutex<Option<Arc<Caller>>>,
     tail: Mutex<Tail>,
     /// Something that was open is not any more.
     room: Condvar,
@@ -152,8 +158,9 @@ impl Requests {
                 }
             }
         };
+        let now = self.line.clock.time();
         // Under the lock: ids leave in the order in which they were given.
-        if let Err(reason) = self.send_request(id, question) {
+        if let Err(reason) = self.send_request(id, question, now) {
             let back = tail.asking.take_back(id);
             drop(tail);
             let error = match reason {
@@ -166,9 +173,10 @@ impl Requests {
                 None => Ok(id),
             };
         }
+        let is_alone = tail.asking.len() == 1;
         drop(tail);
-        self.asked_at.store(self.line.clock.time().0, Ordering::Relaxed);
-        self.flush();
+        self.asked_at.store(now.0, Ordering::Relaxed);
+        self.flush(is_alone);
         Ok(id)
     }
 
@@ -183,7 +191,7 @@ impl Requests {
     }
 
     /// Who is at the other end, once that is known.
-    pub fn remote(&self) -> Option<Caller> {
+    pub fn remote(&self) -> Option<Arc<Caller>> {
         self.remote.lock().clone()
     }
 
@@ -219,7 +227,7 @@ impl Requests {
 
     /// Who is at the other end.
     pub(super) fn meet(&self, remote: Caller) {
-        *self.remote.lock() = Some(remote);
+        *self.remote.lock() = Some(Arc::new(remote));
     }
 
     /// The connection stands, and is more than a look: it may be asked over.
@@ -249,7 +257,7 @@ impl Requests {
         if !late.is_empty() {
             let unsent = self.sink().map(|sink| sink.unsent()).unwrap_or_default();
             for (id, waiter) in late {
-                waiter.tell(Err(RequestError::TimedOut { sent: !unsent.contains(&id) }));
+                self.tell(waiter, Err(RequestError::TimedOut { sent: !unsent.contains(&id) }));
             }
         }
         Ok(())
@@ -275,7 +283,7 @@ impl Requests {
         match taken {
             Taken::Nothing => {}
             Taken::Refused(id, refusal) => self.respond(id, Outcome::Refused(refusal), Vec::new()),
-            Taken::Whole(call) => self.serve(call),
+            Taken::Whole(call) => self.reading(|| self.serve(call)),
         }
         self.look_in_time();
         Ok(())
@@ -301,8 +309,8 @@ impl Requests {
         }
         match heard {
             Heard::Nothing => {}
-            Heard::TooLarge(waiter) => waiter.tell(Err(RequestError::AnswerTooLarge)),
-            Heard::Answered(waiter, outcome, payload) => waiter.tell(ending(outcome, payload)),
+            Heard::TooLarge(waiter) => self.reading(|| self.tell(waiter, Err(RequestError::AnswerTooLarge))),
+            Heard::Answered(waiter, outcome, payload) => self.reading(|| self.tell(waiter, ending(outcome, payload))),
         }
         self.room.notify_all();
         Ok(())
@@ -317,7 +325,7 @@ impl Requests {
             tail.asking.end()
         };
         for (id, waiter) in waiting {
-            waiter.tell(Err(RequestError::Closed { reason, sent: !unsent.contains(&id) }));
+            self.tell(waiter, Err(RequestError::Closed { reason, sent: !unsent.contains(&id) }));
         }
         self.room.notify_all();
         // What handlers still have for it finds nobody.
@@ -353,10 +361,14 @@ impl Requests {
         }
     }
 
+    fn tell(&self, waiter: Waiter, ending: Ending) {
+        waiter.tell(&self.line.services.counts, ending);
+    }
+
     fn serve(self: &Arc<Self>, call: Call) {
         let Call { id, service, depth, deadline, payload } = call;
         let Some(caller) = self.remote() else { return };
-        let deadline = Instant::now() + self.line.clock.until(deadline);
+        let deadline = self.line.clock.instant(deadline);
         let request = services::Request { caller, service, payload, deadline };
         let requests = Arc::clone(self);
         self.line.services.serve(request, depth, move |outcome, payload| requests.answer(id, outcome, payload));
@@ -368,10 +380,7 @@ impl Requests {
             return;
         }
         self.respond(id, outcome, payload);
-        if !context::current().is_inline {
-            // What was answered on the reactor's thread leaves when all of this read is answered.
-            self.flush();
-        }
+        self.flush(self.owed() == 0);
     }
 
     /// Does something with what is owed; what that holds is held by the node's budget too.
@@ -388,22 +397,21 @@ impl Requests {
         result
     }
 
-    fn send_request(&self, id: u64, question: Question<'_>) -> Result<(), Reason> {
-        let Question { service, payload, deadline, depth } = question;
+    fn send_request(&self, id: u64, question: Question<'_>, now: Time) -> Result<(), Reason> {
         let sink = self.sink().ok_or(Reason::Unexpected)?;
-        let remaining = self.line.clock.until(deadline).as_millis();
-        let first = payload.len().min(PIECE);
+        let Question { service, payload, deadline, depth } = question;
+        let (first, rest) = payload.split_at(payload.len().min(PIECE));
         let request = Request {
             id,
-            service: service.clone(),
+            service: *service,
             // Whoever waits for longer than 49 days is answered before.
-            remaining_ms: u32::try_from(remaining).unwrap_or(u32::MAX),
+            remaining_ms: u32::try_from(deadline.since(now).as_millis()).unwrap_or(u32::MAX),
             depth,
             length: u32::try_from(payload.len()).map_err(|_| Reason::Internal)?,
-            payload: Bytes(payload[..first].to_vec()),
+            payload: Bytes::default(),
         };
-        let body = (first < payload.len()).then(|| Body::new(Side::Tail, id, payload.to_vec(), first));
-        sink.queue_load(id, encode_frame(&TailMessage::Request(request)), body)
+        let body = (!rest.is_empty()).then(|| Body::new(Side::Tail, id, payload.to_vec(), first.len()));
+        sink.queue_load(id, &TailMessage::Request(request), first, body)
     }
 
     /// An answer that finds no room is replaced by word of that: whoever asked must not wait in vain, be it that he or that
@@ -427,21 +435,51 @@ impl Requests {
         let Some(sink) = self.sink() else { return Ok(()) };
         let first = payload.len().min(PIECE);
         let length = u32::try_from(payload.len()).map_err(|_| Reason::Internal)?;
-        let beginning = Bytes(payload[..first].to_vec());
-        let response = HeadMessage::Response(Response { id, outcome, length, payload: beginning });
-        let body = (first < payload.len()).then(|| Body::new(Side::Head, id, payload, first));
-        sink.queue_load(id, encode_frame(&response), body)
+        let response = HeadMessage::Response(Response { id, outcome, length, payload: Bytes::default() });
+        if first == payload.len() {
+            return sink.queue_load(id, &response, &payload, None);
+        }
+        let beginning = payload[..first].to_vec();
+        sink.queue_load(id, &response, &beginning, Some(Body::new(Side::Head, id, payload, first)))
     }
 
-    fn flush(&self) {
+    /// Sends what waits: at once if this is the only request that is open, as a switch of threads takes longer than a write.
+    /// Beside others, by the reactor: there are more to come, and one write carries many. (As in Nagle's algorithm, RFC 896,
+    /// but nothing waits for the remote.)
+    fn flush(&self, is_alone: bool) {
+        // What is asked or answered while a read of this connection is gone through, leaves when all of it was.
+        if READ.get() == self.place() {
+            return;
+        }
         if let Some(sink) = self.sink() {
             // A broken sink is told by the reactor, with the reason.
-            let _ = sink.flush();
+            let _ = if is_alone { sink.flush() } else { sink.flush_soon() };
         }
+    }
+
+    /// Does something for a message of this connection, on the thread that reads it.
+    fn reading<T>(&self, work: impl FnOnce() -> T) -> T {
+        wake_later();
+        let _read = Read(READ.replace(self.place()));
+        work()
+    }
+
+    /// Where it lies: no two that live are at one place.
+    fn place(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 
     fn sink(&self) -> Option<Arc<Sink>> {
         self.link.lock().clone()
+    }
+}
+
+/// The connection of which this thread goes through what was read; and the one before, when that is over.
+struct Read(usize);
+
+impl Drop for Read {
+    fn drop(&mut self) {
+        READ.set(self.0);
     }
 }
 

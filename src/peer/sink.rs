@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use parking_lot::Mutex;
 
-use super::queues::{Body, Class, FRAME_COST, Popped, Queues};
-use crate::protocol::codec::{MAX_FRAME, PASSING};
+use super::queues::{Body, Class, FRAME_COST, Queues};
+use crate::protocol::codec::{MAX_FRAME, Message, PASSING};
 use crate::protocol::reason::Reason;
 use crate::reactor::Connection;
 use crate::secure::session::Sealing;
@@ -35,8 +35,8 @@ const CONTROL_RESERVE: usize = 64 * 1024;
 const MAX_NEWS: usize = 256 * 1024;
 /// Above this a remote's requests are not read until it has taken what it asked for: half of it fits into one write.
 const HIGH_WATER: usize = 2 * BATCH;
-/// What an idle sink keeps of its batch's buffer: room for a heartbeat and a little news.
-const KEPT_CAPACITY: usize = 512;
+/// Room for a heartbeat and a little news.
+const SMALL_CAPACITY: usize = 512;
 
 /// One sink's bounds.
 #[derive(Clone, Copy, Debug)]
@@ -148,35 +148,37 @@ impl Sink {
             return Err(Reason::Overloaded);
         }
         self.add(cost, class == Class::Bulk);
-        queues.push(class, frame);
+        queues.push(class, &frame);
         Ok(())
     }
 
-    /// Accepts what an application sends: its first message (its length included), and what does not fit into that. If the
-    /// connection ends before the first message has left, [`unsent`](Self::unsent) names it.
+    /// Accepts what an application sends: its first message, with as much of the payload as that holds, and what does not fit
+    /// into it. If the connection ends before the first message has left, [`unsent`](Self::unsent) names it.
     ///
     /// # Errors
     /// As [`queue`](Self::queue); the bound is that of applications.
-    pub fn queue_load(&self, id: u64, first: Vec<u8>, body: Option<Body>) -> Result<(), Reason> {
-        if first.len() > MAX_FRAME {
-            return Err(Reason::Internal);
-        }
-        let cost = first.len() + FRAME_COST + body.as_ref().map_or(0, Body::cost);
+    pub fn queue_load(&self, id: u64, first: &impl Message, payload: &[u8], body: Option<Body>) -> Result<(), Reason> {
         let mut queues = self.queues.lock();
         if let Some(reason) = queues.broken {
             return Err(reason);
         }
         let waiting = queues.cost(Class::Bulk);
-        // One of any size may wait: else a bound that is smaller than a payload would let none through.
-        if waiting > 0 && waiting.saturating_add(cost) > self.limits.max_bodies {
-            return Err(Reason::SlowReader);
-        }
-        // Between the look and the taking others may have taken too: by so much the bound is exceeded, and no more.
-        if !self.budget.has_room_for_load(cost) || !self.budget.take(cost, false) {
-            return Err(Reason::Overloaded);
+        let length = queues.write_first(first, payload);
+        let cost = length + FRAME_COST + body.as_ref().map_or(0, Body::cost);
+        let refused = match () {
+            () if length > MAX_FRAME => Some(Reason::Internal),
+            // One of any size may wait: else a bound that is smaller than a payload would let none through.
+            () if waiting > 0 && waiting.saturating_add(cost) > self.limits.max_bodies => Some(Reason::SlowReader),
+            // Between the look and the taking others may have taken too: by so much the bound is exceeded, and no more.
+            () if !self.budget.has_room_for_load(cost) || !self.budget.take(cost, false) => Some(Reason::Overloaded),
+            () => None,
+        };
+        if let Some(reason) = refused {
+            queues.unwrite(length);
+            return Err(reason);
         }
         self.add(cost, true);
-        queues.push_load(id, first, body);
+        queues.push_load(id, length, body);
         Ok(())
     }
 
@@ -238,6 +240,14 @@ impl Sink {
         }
     }
 
+    /// Has the reactor do that, in a moment: for those who are many, and need not wait until it is written.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub fn flush_soon(&self) -> Result<(), Reason> {
+        if self.connection.send_soon() { Ok(()) } else { self.flush() }
+    }
+
     /// Writes what is queued, as far as the socket takes it, then closes politely ([`Connection::finish`]). If another thread
     /// is flushing, it does both: to end the connection under its hands would lose the last word, a `Goodbye` as a rule.
     pub fn finish(&self) {
@@ -270,8 +280,12 @@ impl Sink {
     fn drain(&self, outlet: &mut Outlet) -> Result<(), Reason> {
         while self.connection.may_write() {
             if outlet.is_written() {
-                self.gather(outlet);
+                if !self.is_empty() {
+                    self.gather(outlet);
+                }
                 if outlet.is_written() {
+                    // As what waits: not kept.
+                    (outlet.batch, outlet.written) = (Vec::new(), 0);
                     break;
                 }
             }
@@ -304,28 +318,26 @@ impl Sink {
         if outlet.sealing.is_none() {
             outlet.sealing = queues.sealing.take();
         }
-        if let Some(sealing) = &mut outlet.sealing {
+        let Outlet { batch, sealing, .. } = outlet;
+        if let Some(sealing) = sealing {
             let mut record = Vec::new();
-            while outlet.batch.len() < BATCH {
-                while let Some(popped) = queues.pop(MAX_FRAME.saturating_sub(record.len())) {
-                    let Popped { message, cost, is_bulk } = popped;
-                    grow(&mut record, message.len());
-                    record.extend_from_slice(&message);
-                    taken += cost;
-                    bulk += if is_bulk { cost } else { 0 };
+            grow(&mut record, self.queued_bytes().min(MAX_FRAME));
+            while batch.len() < BATCH {
+                record.clear();
+                while let Some(popped) = queues.pop(MAX_FRAME.saturating_sub(record.len()), &mut record) {
+                    taken += popped.cost;
+                    bulk += if popped.is_bulk { popped.cost } else { 0 };
                 }
                 if record.is_empty() {
                     break;
                 }
-                grow(&mut outlet.batch, record.len() + Sealing::overhead());
-                sealing.seal(&record, &mut outlet.batch);
-                record.clear();
+                grow(batch, record.len() + Sealing::overhead());
+                sealing.seal(&record, batch);
                 frames += 1;
             }
         }
         drop(queues);
         if frames == 0 {
-            outlet.batch.shrink_to(KEPT_CAPACITY);
             return;
         }
         // What was queued has become the batch, longer by what sealing adds and shorter by what queueing costs.
@@ -375,7 +387,7 @@ impl Drop for Sink {
 fn grow(buffer: &mut Vec<u8>, more: usize) {
     let needed = buffer.len() + more;
     if needed > buffer.capacity() {
-        let room = if needed <= KEPT_CAPACITY { KEPT_CAPACITY } else { needed.next_power_of_two().max(2 * PASSING) };
+        let room = if needed <= SMALL_CAPACITY { SMALL_CAPACITY } else { needed.next_power_of_two().max(2 * PASSING) };
         buffer.reserve_exact(room - buffer.len());
     }
 }

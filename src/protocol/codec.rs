@@ -174,6 +174,21 @@ pub fn encode_frame<M: Message>(message: &M) -> Vec<u8> {
     frame
 }
 
+/// Appends a message as one frame whose last field is a payload: the message's own is empty, and this one is written in its
+/// place, so that it is copied once on its way.
+pub fn encode_with_payload<M: Message>(message: &M, payload: &[u8], bytes: &mut Vec<u8>) {
+    let start = bytes.len();
+    bytes.extend([0; HEADER]);
+    bytes.push(M::DIRECTION as u8);
+    encode_into(message, bytes);
+    // An empty sequence at the end is its length, eight zeros.
+    bytes.truncate(bytes.len() - size_of::<u64>());
+    bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(payload);
+    let length = (bytes.len() - start - HEADER) as u32;
+    bytes[start..start + HEADER].copy_from_slice(&length.to_be_bytes());
+}
+
 /// The message of a frame (without its length).
 ///
 /// # Errors

@@ -66,6 +66,12 @@ impl Connection {
         }
     }
 
+    /// Has the reactor call the receiver's `writable`, once for all who want it until then: what many have to send leaves in
+    /// few writes. False if the reactor has stopped.
+    pub fn send_soon(&self) -> bool {
+        self.link.is_due.swap(true, Ordering::SeqCst) || self.link.shared.command(Command::Flush(self.link.token))
+    }
+
     /// Ends our direction: the remote reads what was written, then the end. Errors are not told, since the reactor finds
     /// the same ones.
     pub fn shutdown_write(&self) {
@@ -190,6 +196,8 @@ pub(super) struct Link {
     blocked: AtomicBool,
     /// The receiver said `Pause`, and nobody resumed it yet.
     paused: AtomicBool,
+    /// The reactor is to call the receiver's `writable`.
+    pub(super) is_due: AtomicBool,
     traffic: Arc<Traffic>,
     shared: Arc<Shared>,
 }
@@ -221,6 +229,7 @@ impl Link {
             connecting: AtomicBool::new(dialled.is_some()),
             blocked: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            is_due: AtomicBool::new(false),
             traffic: Arc::default(),
             shared: Arc::clone(shared),
         })

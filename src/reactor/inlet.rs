@@ -11,6 +11,7 @@
 
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -132,6 +133,16 @@ impl Inlet {
         }
         // What arrived while it was paused gives no event any more.
         self.drain(buffer, true)
+    }
+
+    /// Something waits to be sent.
+    pub(super) fn send(&mut self) -> Progress {
+        // First: what comes from now on is said anew.
+        self.link.is_due.store(false, Ordering::SeqCst);
+        if matches!(self.stage, Stage::Open | Stage::Paused { .. }) {
+            self.receiver.writable();
+        }
+        Progress::Rests
     }
 
     /// The deadline has passed.

@@ -16,6 +16,7 @@ use super::Receiver;
 use super::connection::{Connection, Link, Stream, Traffic};
 use super::inlet::{Inlet, Progress};
 use crate::protocol::reason::Reason;
+use crate::scheduling::interrupt_nobody;
 
 /// Decrypting, decoding and the handlers that are declared not to block all run here.
 const STACK: usize = 1024 * 1024;
@@ -68,6 +69,7 @@ impl Reactor {
         };
         let left = Arc::clone(&shared);
         let run = move || {
+            interrupt_nobody();
             let orderly = catch_unwind(AssertUnwindSafe(|| poll_loop.run())).unwrap_or(false);
             left.refuse_all();
             if !orderly && let Some(tell) = left.on_failure.lock().take() {
@@ -148,6 +150,7 @@ impl ReactorHandle {
 pub(super) enum Command {
     Start(Arc<Link>, Box<dyn Receiver>),
     Resume(Token),
+    Flush(Token),
     Close(Token),
     Finish(Token),
     Stop,
@@ -280,6 +283,7 @@ impl PollLoop {
             match command {
                 Command::Start(link, receiver) => self.start(link, receiver),
                 Command::Resume(token) => self.with(token, Inlet::resume),
+                Command::Flush(token) => self.with(token, |inlet, _| inlet.send()),
                 Command::Close(token) => self.with(token, |inlet, _| inlet.end(Reason::Local)),
                 Command::Finish(token) => self.with(token, Inlet::finish),
                 Command::Stop => stop = true,

@@ -45,7 +45,7 @@ pub struct Caller {
 #[derive(Clone, Debug)]
 pub struct Request {
     /// Who asks.
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     /// What was asked for.
     pub service: ServiceName,
     /// What was sent along.
@@ -196,11 +196,16 @@ impl Counts {
     }
 }
 
+#[derive(Default)]
+struct Table {
+    runs: BTreeMap<ServiceName, Runs>,
+    /// Of those services that are not for everybody.
+    allowed: BTreeMap<ServiceName, BTreeSet<ControllerId>>,
+}
+
 /// All services of one node.
 pub struct Services {
-    table: RwLock<BTreeMap<ServiceName, Runs>>,
-    /// Of those services that are not for everybody.
-    allowed: RwLock<BTreeMap<ServiceName, BTreeSet<ControllerId>>>,
+    table: RwLock<Table>,
     workers: Workers,
     max_payload: usize,
     is_closing: AtomicBool,
@@ -215,7 +220,6 @@ impl Services {
     pub fn new(workers: usize, max_calls: usize, max_payload: usize) -> Self {
         Self {
             table: RwLock::default(),
-            allowed: RwLock::default(),
             workers: Workers::new(workers, max_calls),
             max_payload,
             is_closing: AtomicBool::new(false),
@@ -229,7 +233,7 @@ impl Services {
     /// # Errors
     /// See [`ServiceError`].
     pub fn register(&self, name: ServiceName, runs: Runs) -> Result<(), ServiceError> {
-        let mut table = self.table.write();
+        let table = &mut self.table.write().runs;
         if table.contains_key(&name) {
             return Err(ServiceError::Taken(name));
         }
@@ -242,13 +246,13 @@ impl Services {
 
     /// Serves no more under this name; what was begun goes on.
     pub fn remove(&self, name: &ServiceName) {
-        self.table.write().remove(name);
+        self.table.write().runs.remove(name);
     }
 
     /// From now on a service is for these only, if there are any, else for everybody in the network.
     pub fn allow(&self, name: ServiceName, ids: impl IntoIterator<Item = ControllerId>) {
         let ids: BTreeSet<ControllerId> = ids.into_iter().collect();
-        let mut allowed = self.allowed.write();
+        let allowed = &mut self.table.write().allowed;
         match ids.is_empty() {
             true => allowed.remove(&name),
             false => allowed.insert(name, ids),
@@ -289,7 +293,7 @@ impl Services {
         self.close();
         self.children.kill_all();
         self.workers.end();
-        self.table.write().clear();
+        self.table.write().runs.clear();
     }
 
     fn bounded(&self, reply: impl FnOnce(Outcome, Vec<u8>) + Send + 'static) -> Reply {
@@ -304,10 +308,11 @@ impl Services {
         if self.is_closing.load(Ordering::SeqCst) {
             return Err(Refusal::Leaving);
         }
-        let runs = self.table.read().get(&request.service).cloned().ok_or(Refusal::UnknownService)?;
-        match self.allowed.read().get(&request.service) {
+        let table = self.table.read();
+        let runs = table.runs.get(&request.service).ok_or(Refusal::UnknownService)?;
+        match table.allowed.get(&request.service) {
             Some(allowed) if !allowed.contains(&request.caller.id) => Err(Refusal::NotAllowed),
-            _ => Ok(runs),
+            _ => Ok(runs.clone()),
         }
     }
 }

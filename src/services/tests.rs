@@ -9,7 +9,7 @@ fn caller(number: u8) -> Caller {
 
 fn request(from: u8, service: &str) -> Request {
     let deadline = Instant::now() + Duration::from_secs(30);
-    Request { caller: caller(from), service: service.parse().unwrap(), payload: b"hello".to_vec(), deadline }
+    Request { caller: Arc::new(caller(from)), service: service.parse().unwrap(), payload: b"hello".to_vec(), deadline }
 }
 
 /// Serves it, and gives back where the answer will be.

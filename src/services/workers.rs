@@ -22,6 +22,7 @@ use super::{Handler, Reply, Request};
 use crate::protocol::identity::ControllerId;
 use crate::protocol::requests::line::Line;
 use crate::protocol::requests::message::{Failure, Outcome, Refusal};
+use crate::scheduling::interrupt_nobody;
 
 /// A worker's stack: what runs on it is other people's code, which expects what threads usually have. Untouched, it costs
 /// nothing.
@@ -56,6 +57,9 @@ struct State {
     line: Line<ControllerId, Job>,
     /// Threads that wait for work.
     idle: usize,
+    /// One was woken or started, and has not come yet. Whoever takes a call summons the next if there are more: so a burst of
+    /// short calls is done by the few threads that it takes, and one of long calls soon has them all.
+    is_summoned: bool,
     threads: BTreeMap<usize, JoinHandle<()>>,
     /// Threads that have come to their end, and are to be joined.
     over: Vec<usize>,
@@ -66,7 +70,8 @@ impl Workers {
     /// At most so many threads, and calls that wait for one.
     pub(super) fn new(limit: usize, waiting: usize) -> Self {
         let line = Line::new(limit.saturating_add(waiting));
-        let state = State { line, idle: 0, threads: BTreeMap::new(), over: Vec::new(), is_over: false };
+        let state =
+            State { line, idle: 0, is_summoned: false, threads: BTreeMap::new(), over: Vec::new(), is_over: false };
         Self(Arc::new(Hall { limit, state: Mutex::new(state), work: Condvar::new(), ended: Condvar::new() }))
     }
 
@@ -82,11 +87,8 @@ impl Workers {
             Ok(evicted) => evicted,
             Err(job) => Some(job),
         };
-        if state.idle < state.line.waiting() && state.threads.len() - state.over.len() < self.0.limit {
-            self.0.start_thread(&mut state);
-        }
+        self.0.summon(&mut state);
         drop(state);
-        self.0.work.notify_one();
         if let Some(job) = refused {
             job.reply.answer(Outcome::Refused(Refusal::Overloaded), Vec::new());
         }
@@ -121,6 +123,19 @@ impl Workers {
 }
 
 impl Hall {
+    /// Has one more thread come for what waits, unless one is on its way.
+    fn summon(self: &Arc<Self>, state: &mut State) {
+        if state.is_summoned || state.line.waiting() == 0 {
+            return;
+        }
+        if state.idle > 0 {
+            state.is_summoned = true;
+            self.work.notify_one();
+        } else if state.threads.len() - state.over.len() < self.limit {
+            self.start_thread(state);
+        }
+    }
+
     /// A call without a thread waits for the next one; if there is none at all, it is answered.
     fn start_thread(self: &Arc<Self>, state: &mut State) {
         state.take_ended().into_iter().for_each(join);
@@ -129,7 +144,10 @@ impl Hall {
         let hall = Arc::clone(self);
         let named = thread::Builder::new().name(format!("work-{number}")).stack_size(STACK);
         match named.spawn(move || hall.run(number)) {
-            Ok(thread) => _ = state.threads.insert(number, thread),
+            Ok(thread) => {
+                state.threads.insert(number, thread);
+                state.is_summoned = true;
+            }
             Err(error) => {
                 log::error!("no thread for a handler ({error}): raise the limit of threads, or lower limits.workers");
                 if state.threads.len() == state.over.len() {
@@ -141,9 +159,12 @@ impl Hall {
     }
 
     fn run(self: &Arc<Self>, number: usize) {
+        interrupt_nobody();
         let mut state = self.state.lock();
+        state.is_summoned = false;
         loop {
             if let Some((caller, job)) = state.line.take() {
+                self.summon(&mut state);
                 drop(state);
                 work(job);
                 state = self.state.lock();
@@ -156,6 +177,8 @@ impl Hall {
             state.idle += 1;
             let waited = self.work.wait_for(&mut state, IDLE);
             state.idle -= 1;
+            // Perhaps another one was: it is summoned again if it is needed.
+            state.is_summoned = false;
             if waited.timed_out() && state.line.waiting() == 0 {
                 break;
             }
@@ -195,7 +218,7 @@ pub(super) fn run(
     request: Request,
     context: Context,
 ) -> (Outcome, Vec<u8>) {
-    let service = request.service.clone();
+    let service = request.service;
     match catch_unwind(AssertUnwindSafe(|| context::within(context, || handler(request)))) {
         Ok(response) => response.into_parts(),
         Err(_) => {

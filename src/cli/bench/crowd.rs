@@ -166,7 +166,7 @@ impl Crowd {
 
     /// Has one of them ask without waiting, as often as it is called.
     pub(super) fn asking(&self, caller: &Caller, service: &ServiceName, payload: Vec<u8>) -> Ask {
-        let (clock, requests, service) = (self.around.clock, Arc::clone(&caller.requests), service.clone());
+        let (clock, requests, service) = (self.around.clock, Arc::clone(&caller.requests), *service);
         Arc::new(move |done| {
             let asked = requests.ask(question(clock, &service, &payload), Waiter::CallBack(done), None);
             asked.map(drop).map_err(|(error, _)| error)

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The name of a service: 1 to 63 of `A-Z a-z 0-9 . _ -`, as a label is, and for the same reasons.
 ///
@@ -13,9 +14,13 @@ use serde::{Deserialize, Serialize};
 /// assert!("disk.usage".parse::<ServiceName>().is_ok());
 /// assert!("disk usage".parse::<ServiceName>().is_err());
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ServiceName(String);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceName {
+    /// Zeros follow the text, and are in none: the order of the bytes is that of the texts. In place, since a name is in every
+    /// request and none should have to be fetched for one.
+    bytes: [u8; Self::MAX],
+    length: u8,
+}
 
 impl ServiceName {
     /// The longest, in bytes.
@@ -23,22 +28,8 @@ impl ServiceName {
 
     /// As text.
     pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for ServiceName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text.is_empty() || text.len() > Self::MAX {
-            return Err(format!("a service's name has 1 to {} characters, this one {}", Self::MAX, text.len()));
-        }
-        let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        match text.chars().find(|c| !allowed(c)) {
-            Some(c) => Err(format!("a service's name has only A-Z a-z 0-9 . _ -, this one has {c:?}")),
-            None => Ok(Self(text)),
-        }
+        // Only ASCII was let in.
+        str::from_utf8(&self.bytes[..self.length.into()]).unwrap_or_default()
     }
 }
 
@@ -46,19 +37,59 @@ impl FromStr for ServiceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::try_from(text.to_owned())
+        if text.is_empty() || text.len() > Self::MAX {
+            return Err(format!("a service's name has 1 to {} characters, this one {}", Self::MAX, text.len()));
+        }
+        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if !text.as_bytes().iter().all(allowed) {
+            let c = text.chars().find(|c| !u8::try_from(*c).is_ok_and(|byte| allowed(&byte)));
+            return Err(format!(
+                "a service's name has only A-Z a-z 0-9 . _ -, this one has {:?}",
+                c.unwrap_or_default()
+            ));
+        }
+        let mut bytes = [0; Self::MAX];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        // It is at most 63.
+        Ok(Self { bytes, length: text.len() as u8 })
     }
 }
 
-impl From<ServiceName> for String {
-    fn from(name: ServiceName) -> Self {
-        name.0
+impl Serialize for ServiceName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for ServiceName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text)
+    }
+}
+
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = ServiceName;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a service's name")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<ServiceName, E> {
+        text.parse().map_err(E::custom)
     }
 }
 
 impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServiceName({})", self.as_str())
     }
 }
 
