@@ -12,6 +12,7 @@ mod contradictions;
 pub mod duration;
 mod field;
 mod file;
+pub mod host_names;
 mod keys;
 mod load;
 mod requests;

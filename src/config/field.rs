@@ -11,7 +11,7 @@ use std::time::Duration;
 use log::LevelFilter;
 use serde_json::{Value, json};
 
-use super::{Config, Listen, Network, Service, duration, size};
+use super::{Config, Listen, Network, Service, duration, host_names, size};
 use crate::protocol::address::{self, HostPort};
 use crate::protocol::expected::{Expected, MAX_EXPECTED};
 use crate::protocol::identity::{self, ControllerId};
@@ -84,7 +84,7 @@ impl<C: Clone + Default> Field<C> {
             Self::OptionalPath(at) => *at(config) = Some(one(words, path)?),
             Self::Advertise(at) => *at(config) = Some(one(words, |word| address::dialable(socket_address(word)?))?),
             Self::Addresses(at) => *at(config) = addresses(words)?,
-            Self::Hosts(at) => *at(config) = each(words, Network::CONNECT_MAX, str::parse)?,
+            Self::Hosts(at) => *at(config) = each(words, Network::CONNECT_MAX, host_names::read)?,
             Self::Ids(at) => *at(config) = each(words, Network::ALLOW_MAX, id)?,
             Self::Expected(at) => *at(config) = each(words, MAX_EXPECTED, str::parse)?,
             Self::Command(at) => *at(config) = command(words)?,

@@ -12,8 +12,7 @@ use super::tagging;
 use super::{counting, errands, explain, monitor_status, node_requests};
 use crate::admin::api::{AdminError, Answer, Verb};
 use crate::admin::desk::{Desk, Reply};
-use crate::config::duration;
-use crate::protocol::address::HostPort;
+use crate::config::{duration, host_names};
 use crate::protocol::bans::Ban;
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::node::{Input, Node, Outcome};
@@ -46,7 +45,7 @@ impl NodeDesk {
     }
 
     fn connect(&self, text: String, reply: Reply) {
-        let address: HostPort = match text.parse() {
+        let address = match host_names::read(&text) {
             Ok(address) => address,
             Err(why) => return reply.answer(Answer::Error(AdminError::usage(format!("connect {text:?}: {why}")))),
         };

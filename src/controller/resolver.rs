@@ -8,6 +8,7 @@ use crossbeam_channel::Receiver;
 
 use super::lines::Call;
 use super::registry::Registry;
+use crate::config::host_names::{SYSTEM_LOOKS_UP, without_look_up};
 use crate::protocol::address::{HostPort, dialable};
 
 /// Addresses taken of one answer: a name with a thousand is a mistake or an attack.
@@ -25,11 +26,16 @@ pub fn run(registry: &Arc<Registry>, names: &Receiver<Option<HostPort>>) {
 }
 
 fn look_up(address: &HostPort) -> Vec<SocketAddr> {
-    let answer = match address {
+    let (host, port) = match address {
         HostPort::Ip(address) => return vec![*address],
-        HostPort::Name { host, port } => (host.as_str(), *port).to_socket_addrs(),
+        HostPort::Name { host, port } => (host.as_str(), *port),
     };
-    match answer {
+    // A constant: in a binary where this holds there is not even a call of the system's resolver, which might crash it.
+    if !SYSTEM_LOOKS_UP {
+        // What a configuration says was checked; a name may still come from a state directory that another binary wrote.
+        return without_look_up(host).iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+    }
+    match (host, port).to_socket_addrs() {
         Ok(found) => found.filter(|found| dialable(*found).is_ok()).take(MAX_ANSWERS).collect(),
         Err(error) => {
             log::debug!("{address} has no address: {error}");
