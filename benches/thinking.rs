@@ -1,115 +1,88 @@
-//! What the thinking costs: codec, merge, digest and signatures, as medians over many rounds.
-//!
-//! `cargo bench --bench thinking` prints one line a subject. Machines are noisy: compare two runs on one machine, and
-//! read the ratio, not the figure.
+//! What it costs to believe what is said: signatures, the merge of views and their digest. `cargo bench --bench thinking`.
 
-use std::collections::BTreeSet;
+#[allow(dead_code, reason = "shared with other benches, each of which uses a part of it")]
+mod members;
+
 use std::hint::black_box;
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-use kithd::protocol::codec::{FrameSplitter, Frames, MAX_FRAME, PREAMBLE, decode_frame, encode_frame};
-use kithd::protocol::hash::HalfHash;
-use kithd::protocol::identity::{ControllerId, Label};
-use kithd::protocol::list::List;
-use kithd::protocol::message::{Statement, TailMessage};
-use kithd::protocol::reason::Reason;
-use kithd::protocol::record::{
-    NetworkId, Reach, Record, RecordBody, RecordState, Signature, Signer, Verified, VerifiedItem,
-};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use kithd::protocol::record::{Record, Signer, VerifiedItem};
 use kithd::protocol::view::View;
 use kithd::secure::door::Door;
 use kithd::secure::keys::Identity;
 
-const NETWORK: NetworkId = NetworkId([1; 8]);
-const NODES: u16 = 64;
+use members::{NETWORK, body, record};
 
-fn main() {
-    let heartbeat = TailMessage::Heartbeat {
-        seq: 1,
-        statement: Statement { digest: HalfHash([7; 16]), ages: [1, 2, 3].into_iter().collect() },
-        echo: Some(0),
-    };
-    let frame = encode_frame(&heartbeat);
-    measure("encode a heartbeat", 1000, || drop(black_box(encode_frame(black_box(&heartbeat)))));
-    measure("decode a heartbeat", 1000, || drop(black_box(decode_frame::<TailMessage>(&frame[4..]))));
+const SIZES: [u16; 2] = [64, 1024];
+const MAX_NODES: usize = 16_384;
 
-    let stream: Vec<u8> = std::iter::repeat_n(frame, 500).flatten().collect();
-    measure("split 500 heartbeats", 10, || {
-        let mut counted = Counted(0);
-        // Cannot fail: these are frames.
-        let _ = FrameSplitter::new().split(black_box(&stream), &mut counted);
-        assert_eq!(counted.0, 500);
+fn signatures(criterion: &mut Criterion) {
+    let identity = Identity::generate().expect("randomness");
+    let sign = || Record::signed(body(0, identity.id(), 1), &identity);
+    let signed = sign();
+    let mut group = criterion.benchmark_group("record");
+    group.bench_function("sign", |bench| bench.iter(sign));
+    group.bench_function("check", |bench| {
+        bench.iter_batched_ref(|| Door::new(NETWORK), |door| door.record(signed.shared()), BatchSize::SmallInput);
     });
-
-    let Ok(identity) = Identity::generate() else { return println!("no randomness: signatures are not measured") };
-    let signed = Record::signed(body(0, identity.id()), &identity);
-    assert!(Door::new(NETWORK).record(signed.shared()).is_ok());
-    measure("sign a record", 20, || drop(black_box(Record::signed(body(0, identity.id()), &identity))));
-    measure("check a record", 20, || drop(black_box(Door::new(NETWORK).record(signed.shared()))));
     let door = Door::new(NETWORK);
-    measure("check it again", 100, || drop(black_box(door.record(signed.shared()))));
-
-    let records: Vec<_> = (0..NODES).map(unsigned).collect();
-    measure("merge 64 records and digest them", 1, || {
-        let mut view = View::new(1024);
-        for record in &records {
-            view.merge(VerifiedItem::Record(record.clone()));
-        }
-        black_box(view.digest());
-    });
+    assert!(door.record(signed.shared()).is_ok());
+    group.bench_function("check again", |bench| bench.iter(|| door.record(black_box(signed.shared()))));
+    group.finish();
 }
 
-/// Prints the median of 50 rounds, per call.
-fn measure(subject: &str, calls: u32, mut call: impl FnMut()) {
-    let mut rounds: Vec<f64> = (0..50)
-        .map(|_| {
-            let start = Instant::now();
-            (0..calls).for_each(|_| call());
-            start.elapsed().as_secs_f64() * 1e6 / f64::from(calls)
-        })
-        .collect();
-    rounds.sort_by(f64::total_cmp);
-    println!("{subject:<34} {:>10.2} µs   ({:.2} to {:.2})", rounds[25], rounds[0], rounds[49]);
-}
-
-fn body(number: u16, id: ControllerId) -> RecordBody {
-    RecordBody {
-        network: NETWORK,
-        id,
-        version: 1,
-        issued: 1,
-        incarnation: 1,
-        state: RecordState::Up,
-        reach: Reach::Proven,
-        address: ([127, 0, 0, 1], 7100 + number).into(),
-        label: Label::from_lossy(&format!("node-{number}")),
-        tags: List::new(),
-        edges: (0..8).map(|edge| ControllerId([edge; 32]).short()).collect::<BTreeSet<_>>().into_iter().collect(),
-        round_trips: [20; 8].into_iter().collect(),
+fn views(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("view");
+    for size in SIZES {
+        let news = |version| (0..size).map(|number| VerifiedItem::Record(record(number, version))).collect::<Vec<_>>();
+        let (first, second) = (news(1), news(2));
+        let known = view(&first);
+        group.throughput(Throughput::Elements(u64::from(size)));
+        group.bench_function(format!("{size} newcomers"), |bench| bench.iter_with_large_drop(|| view(&first)));
+        group.bench_function(format!("{size} new versions"), |bench| {
+            bench.iter_batched_ref(|| view(&first), |view| merge(view, &second), BatchSize::LargeInput);
+        });
+        let mut same = known;
+        group.bench_function(format!("{size} that are known"), |bench| bench.iter(|| merge(&mut same, &first)));
+        // One bucket is hashed anew, and the digest over all of them.
+        let mut version = 2;
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(format!("one change among {size}, and the digest"), |bench| {
+            let next = || {
+                version += 1;
+                VerifiedItem::Record(record(0, version))
+            };
+            let change = |item: VerifiedItem| {
+                same.merge(item);
+                same.digest()
+            };
+            bench.iter_batched(next, change, BatchSize::SmallInput);
+        });
     }
+    group.finish();
 }
 
-/// The merge does not look at signatures: the door did.
-fn unsigned(number: u16) -> Verified<Record> {
-    let id = ControllerId([number as u8; 32]);
-    Verified::vouch(Arc::new(Record { body: body(number, id), signature: Signature([0; 32], [0; 32]) }))
+fn view(news: &[VerifiedItem]) -> View {
+    let mut view = View::new(MAX_NODES);
+    merge(&mut view, news);
+    view
 }
 
-struct Counted(usize);
-
-impl Frames for Counted {
-    fn limit(&self) -> usize {
-        MAX_FRAME
+/// With the digest, which every change of a view is followed by.
+fn merge(view: &mut View, news: &[VerifiedItem]) {
+    for item in news {
+        black_box(view.merge(item.clone()));
     }
-
-    fn preamble(&mut self, _: [u8; PREAMBLE]) -> Result<(), Reason> {
-        Ok(())
-    }
-
-    fn frame(&mut self, frame: &[u8]) -> Result<(), Reason> {
-        black_box(frame);
-        self.0 += 1;
-        Ok(())
-    }
+    black_box(view.digest());
 }
+
+fn brief() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(1))
+        .sample_size(50)
+}
+
+criterion_group! { name = thinking; config = brief(); targets = signatures, views }
+criterion_main!(thinking);
