@@ -254,7 +254,7 @@ impl Queues {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::codec::decode_frame;
+    use crate::protocol::codec::{decode_frame, encode_frame};
     use crate::protocol::requests::message::{Outcome, Response};
 
     fn lengths(queues: &mut Queues, room: usize) -> Option<usize> {
@@ -262,11 +262,23 @@ mod tests {
         queues.pop(room, &mut record).map(|_| record.len())
     }
 
+    fn response(id: u64, payload: Vec<u8>) -> HeadMessage {
+        HeadMessage::Response(Response { id, outcome: Outcome::Done, length: 10, payload: Bytes(payload) })
+    }
+
     /// A load whose first message has so many bytes of payload.
     fn push_load(queues: &mut Queues, id: u64, first: usize, body: Option<Body>) {
-        let response = Response { id, outcome: Outcome::Done, length: 0, payload: Bytes::default() };
-        let length = queues.write_first(&HeadMessage::Response(response), &vec![0; first]);
+        let length = queues.write_first(&response(id, Vec::new()), &vec![7; first]);
         queues.push_load(id, length, body);
+    }
+
+    #[test]
+    fn a_payload_that_is_written_in_place_is_on_the_wire_as_any_other() {
+        let (mut queues, mut record) = (Queues::default(), Vec::new());
+        push_load(&mut queues, 1, 10, Some(Body::new(Side::Tail, 1, vec![9; 30], 10)));
+        while queues.pop(MAX_FRAME, &mut record).is_some() {}
+        let piece = TailMessage::Piece(Piece { id: 1, payload: Bytes(vec![9; 20]) });
+        assert_eq!(record, [encode_frame(&response(1, vec![7; 10])), encode_frame(&piece)].concat());
     }
 
     #[test]
@@ -331,7 +343,7 @@ mod tests {
         for id in 1..=3 {
             push_load(&mut queues, id, 10, None);
         }
-        let refused = queues.write_first(&HeadMessage::Goodbye(Reason::Leaving), b"12345678");
+        let refused = queues.write_first(&response(4, Vec::new()), b"12345678");
         queues.unwrite(refused);
         queues.pop(MAX_FRAME, &mut Vec::new());
         assert_eq!(queues.unsent(), [2, 3]);

@@ -35,6 +35,7 @@ const BATCHES: usize = 4;
 /// Frames that a remote may send before the session is handed over: two of the handshake, and one `Hello`. A remote that
 /// sends more did not wait for its answer.
 const MAX_RAW: u64 = 4;
+
 thread_local! {
     /// Into which records are opened: one for all connections of a reactor, at most as long as a record.
     static PLAINTEXT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };

@@ -176,7 +176,7 @@ impl Requests {
         let is_alone = tail.asking.len() == 1;
         drop(tail);
         self.asked_at.store(now.0, Ordering::Relaxed);
-        self.flush(is_alone);
+        self.flush(|| is_alone);
         Ok(id)
     }
 
@@ -380,7 +380,7 @@ impl Requests {
             return;
         }
         self.respond(id, outcome, payload);
-        self.flush(self.owed() == 0);
+        self.flush(|| self.owed() == 0);
     }
 
     /// Does something with what is owed; what that holds is held by the node's budget too.
@@ -446,14 +446,14 @@ impl Requests {
     /// Sends what waits: at once if this is the only request that is open, as a switch of threads takes longer than a write.
     /// Beside others, by the reactor: there are more to come, and one write carries many. (As in Nagle's algorithm, RFC 896,
     /// but nothing waits for the remote.)
-    fn flush(&self, is_alone: bool) {
+    fn flush(&self, is_alone: impl FnOnce() -> bool) {
         // What is asked or answered while a read of this connection is gone through, leaves when all of it was.
         if READ.get() == self.place() {
             return;
         }
         if let Some(sink) = self.sink() {
             // A broken sink is told by the reactor, with the reason.
-            let _ = if is_alone { sink.flush() } else { sink.flush_soon() };
+            let _ = if is_alone() { sink.flush() } else { sink.flush_soon() };
         }
     }
 

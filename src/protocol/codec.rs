@@ -182,6 +182,7 @@ pub fn encode_with_payload<M: Message>(message: &M, payload: &[u8], bytes: &mut 
     bytes.push(M::DIRECTION as u8);
     encode_into(message, bytes);
     // An empty sequence at the end is its length, eight zeros.
+    debug_assert!(bytes.ends_with(&[0; size_of::<u64>()]), "a payload is the last field");
     bytes.truncate(bytes.len() - size_of::<u64>());
     bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
     bytes.extend_from_slice(payload);
