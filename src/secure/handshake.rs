@@ -19,7 +19,7 @@ use std::sync::Arc;
 use snow::{Builder, HandshakeState};
 use zeroize::Zeroizing;
 
-use super::credentials::{Credentials, PROOF, check};
+use super::credentials::{Credentials, PROOF};
 use super::curve::{POINT, is_small_order};
 use super::network_key::NetworkKey;
 use super::primitives::{Cipher, Primitives, cipher};
@@ -101,7 +101,7 @@ impl Tail {
         if *version != VERSION {
             return Err(Reason::VersionMismatch);
         }
-        let remote = check(proof, &remote_key(&self.noise)?, self.credentials.network(), now)?;
+        let remote = self.credentials.check(proof, &remote_key(&self.noise)?, now)?;
         let answer = write(&mut self.noise, &self.credentials.proof(now))?;
         Ok((answer, secured(self.noise, remote, self.key, self.cipher, true)))
     }
@@ -208,7 +208,7 @@ impl Head {
     pub fn third(self, message: &[u8], credentials: &Credentials, now: u64) -> Result<Secured, Reason> {
         let Self::Third { mut noise, key, cipher } = self else { return Err(Reason::Unexpected) };
         let proof = read(&mut noise, message)?;
-        let remote = check(&proof, &remote_key(&noise)?, credentials.network(), now)?;
+        let remote = credentials.check(&proof, &remote_key(&noise)?, now)?;
         Ok(secured(noise, remote, key, cipher, false))
     }
 }
