@@ -14,6 +14,7 @@
 //! nothing running that its bounds do not cover. Waiting for such leftovers instead would have every service that starts a
 //! daemon answer at its timeout. A program that must outlive its request begins a session of its own (`setsid`).
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,7 +33,8 @@ use crate::protocol::requests::message::{Failure, Outcome, Refusal};
 
 /// What `kithd run` adds to its own environment, about its own memory: no program inherits it. What its user has chosen
 /// under the same name, every program does.
-pub const OWN_TUNABLES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.arena_max=1");
+pub const OWN_TUNABLES: (&str, &str) =
+    ("GLIBC_TUNABLES", "glibc.pthread.stack_cache_size=1048576:glibc.malloc.arena_max=1");
 
 /// As much as a pipe holds.
 const AT_ONCE: usize = 64 * 1024;
@@ -123,7 +125,9 @@ impl Program {
         command.env("KITHD_CALLER_LABEL", asker.label);
         command.env("KITHD_SERVICE", asker.service);
         let (name, value) = OWN_TUNABLES;
-        if std::env::var_os(name).is_some_and(|tuned| tuned == value) {
+        // Until 2.38 glibc cuts it in place, where the first of them ends.
+        let is_own = |tuned: OsString| tuned == value || value.split(':').next().is_some_and(|first| tuned == first);
+        if std::env::var_os(name).is_some_and(is_own) {
             command.env_remove(name);
         }
         Ok(command)

@@ -17,7 +17,10 @@ fn tuned(node: &Daemon) -> Vec<String> {
 fn a_node_takes_its_memory_from_one_pool_and_is_the_process_that_was_started() {
     let network = Network::new();
     let node = network.start("frugal");
-    assert_eq!(tuned(&node), ["GLIBC_TUNABLES=glibc.malloc.arena_max=1"]);
+    // Some versions of glibc cut it, where they have read it.
+    let [tuned] = &tuned(&node)[..] else { panic!("it is not tuned") };
+    let whole = "GLIBC_TUNABLES=glibc.pthread.stack_cache_size=1048576:glibc.malloc.arena_max=1";
+    assert!([whole, whole.split(':').next().unwrap()].contains(&tuned.as_str()), "{tuned}");
     let command = fs::read(format!("/proc/{}/cmdline", node.pid())).unwrap();
     let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
     let asked = node.setup().command();
