@@ -206,8 +206,8 @@ impl Drop for Over<'_> {
     }
 }
 
-/// What this process has: threads, descriptors, bytes of memory. Without the workers, which come when they are needed and go
-/// when they are not.
+/// What this process has: threads, descriptors, bytes of memory. Without the workers and those that wait for another peer,
+/// which come when they are needed and go when they are not.
 fn has() -> (usize, usize, u64) {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let figure = |key: &str| {
@@ -216,7 +216,7 @@ fn has() -> (usize, usize, u64) {
     };
     let threads = fs::read_dir("/proc/self/task").unwrap().filter(|thread| {
         let name = fs::read_to_string(thread.as_ref().unwrap().path().join("comm")).unwrap_or_default();
-        !name.starts_with("work-")
+        !name.starts_with("work-") && name != "peer-spare\n"
     });
     (threads.count(), fs::read_dir("/proc/self/fd").unwrap().count(), figure("VmRSS:") * 1024)
 }
@@ -224,12 +224,13 @@ fn has() -> (usize, usize, u64) {
 /// The same once what is over is closed.
 fn has_at_rest(head: &Node, tail: &Node) -> (usize, usize, u64) {
     let open = |node: &Node| node.peers(false).peers.len();
+    // What it was at the last look, and at how many looks in a row.
+    let mut still = (0, 0);
     until("only the two are left", SOON, || {
         let open = (open(head), open(tail));
-        let owed = head.report().unwrap().requests.served;
-        thread::sleep(Duration::from_millis(200));
-        let is_still = head.report().unwrap().requests.served == owed;
-        if open.0 <= 2 && open.1 <= 2 && is_still { Ok(()) } else { Err(format!("{open:?}")) }
+        let served = head.report().unwrap().requests.served;
+        still = (served, if served == still.0 { still.1 + 1 } else { 0 });
+        if open.0 <= 2 && open.1 <= 2 && still.1 >= 5 { Ok(()) } else { Err(format!("{open:?}")) }
     });
     has()
 }

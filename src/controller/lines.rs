@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crossbeam_channel::Sender;
 
@@ -29,8 +28,6 @@ pub type Way = (PeerId, Arc<Requests>);
 
 /// What ctl-main is told beside its peers' events.
 pub enum Call {
-    /// A peer's thread was started: it is ctl-main's to join.
-    Started(PeerId, JoinHandle<()>),
     /// The resolver's answer.
     Resolved(HostPort, Vec<SocketAddr>),
     /// End when no peer is left.

@@ -1,9 +1,7 @@
-//! The main loop, `ctl-main`: the events of all peers, one pure call each. It owns the peers' threads and joins them.
+//! The main loop, `ctl-main`: the events of all peers, one pure call each. It goes on until the last peer has ended.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, select};
 
@@ -15,26 +13,17 @@ use crate::protocol::node::Input;
 use crate::protocol::peer_state::PeerEvent;
 use crate::protocol::reason::Reason;
 
-/// The loop's own: threads to join.
-struct Threads {
-    running: BTreeMap<PeerId, JoinHandle<()>>,
-    /// Peers whose last event came before their thread's handle did.
-    ended: BTreeSet<PeerId>,
-}
-
 /// Runs until it is told to stop and the last peer has ended.
 pub fn run(registry: &Arc<Registry>, events: &Receiver<(PeerId, Checked)>, calls: &Receiver<Call>) {
-    let mut threads = Threads { running: BTreeMap::new(), ended: BTreeSet::new() };
     let mut stopping = false;
-    while !(stopping && threads.running.is_empty()) {
+    while !(stopping && registry.peer_count() == 0) {
         select! {
             recv(events) -> event => {
                 if let Ok((peer, event)) = event {
-                    one_event(registry, &mut threads, peer, event);
+                    one_event(registry, peer, event);
                 }
             }
             recv(calls) -> call => match call {
-                Ok(Call::Started(peer, thread)) => threads.started(peer, thread),
                 Ok(Call::Resolved(address, found)) => registry.handle(Input::Resolved(address, found)),
                 Ok(Call::Stop) | Err(_) => stopping = true,
             },
@@ -43,7 +32,7 @@ pub fn run(registry: &Arc<Registry>, events: &Receiver<(PeerId, Checked)>, calls
     }
 }
 
-fn one_event(registry: &Arc<Registry>, threads: &mut Threads, peer: PeerId, event: Checked) {
+fn one_event(registry: &Arc<Registry>, peer: PeerId, event: Checked) {
     let last = matches!(event, PeerEvent::Closed { .. });
     if let PeerEvent::Closed { reason, by_remote } = &event {
         log_end(registry, peer, *reason, *by_remote);
@@ -52,7 +41,6 @@ fn one_event(registry: &Arc<Registry>, threads: &mut Threads, peer: PeerId, even
     if last {
         // Not before: as long as the thinking has the peer, others may be told to ask over it.
         registry.part(peer);
-        threads.ended(peer);
     }
 }
 
@@ -66,28 +54,4 @@ fn log_end(registry: &Arc<Registry>, peer: PeerId, reason: Reason, by_remote: bo
     let Some((address, node)) = who else { return };
     let node = node.map(|id| format!(" ({})", &id.hex()[..8])).unwrap_or_default();
     registry.log_refusal(reason, &format!("{}{address}{node}", if by_remote { "by " } else { "" }));
-}
-
-impl Threads {
-    fn started(&mut self, peer: PeerId, thread: JoinHandle<()>) {
-        if self.ended.remove(&peer) {
-            join(peer, thread);
-        } else {
-            self.running.insert(peer, thread);
-        }
-    }
-
-    /// After its last event a peer does nothing that waits: joining it is short.
-    fn ended(&mut self, peer: PeerId) {
-        match self.running.remove(&peer) {
-            Some(thread) => join(peer, thread),
-            None => drop(self.ended.insert(peer)),
-        }
-    }
-}
-
-fn join(peer: PeerId, thread: JoinHandle<()>) {
-    if thread.join().is_err() {
-        log::error!("the thread of peer {peer} has panicked");
-    }
 }

@@ -133,6 +133,7 @@ impl Node {
         });
         let around = Surroundings {
             clock,
+            crew: Arc::default(),
             reactor: reactor.handle(),
             door: Arc::new(Door::new(network)),
             credentials,
@@ -408,6 +409,8 @@ impl Node {
         if let Some(thread) = self.main.take() {
             let _ = thread.join();
         }
+        // Every peer has said its last word.
+        self.registry.around.crew.end();
         self.registry.forget_callers();
     }
 }

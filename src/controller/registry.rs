@@ -239,7 +239,7 @@ impl Registry {
         self.inside.lock().waiting.retain(|(_, other)| !other.same_channel(told));
     }
 
-    /// Starts the thread of a peer the node has admitted or wants dialled, and gives it its first command.
+    /// Starts a peer the node has admitted or wants dialled, and gives it its first command.
     pub fn start_peer(&self, peer: PeerId, side: Side, stream: Option<Stream>, first: Command) {
         // Unbounded in form; `send` holds it to `MAX_COMMANDS`. A bounded one would allocate all its slots for every peer.
         // This one has them by 31: of pointers, for with room for the longest command they would take 3.7 KiB of each peer.
@@ -251,11 +251,7 @@ impl Registry {
             Handle { orders: Some(Arc::clone(&sender)), gauge: Arc::clone(&gauge), requests: Arc::clone(&requests) };
         self.inside.lock().peers.insert(peer, handle);
         match spawn(peer, side, stream, orders, gauge, requests, self.around.clone()) {
-            Ok(thread) => {
-                // ctl-main outlives every peer; the first command comes after the thread's handle is on its way.
-                let _ = self.lines.main.send(Call::Started(peer, thread));
-                let _ = sender.send(Order::Command(Box::new(first)));
-            }
+            Ok(()) => _ = sender.send(Order::Command(Box::new(first))),
             Err(error) => {
                 self.log_refusal(Reason::Internal, &format!("peer {peer}, for want of a thread ({error})"));
                 self.inside.lock().peers.remove(&peer);
@@ -285,7 +281,7 @@ impl Registry {
         self.terse_log.lock().sum_up(self.around.clock.time());
     }
 
-    /// How many peers have a thread.
+    /// How many peers there are.
     pub fn peer_count(&self) -> usize {
         self.inside.lock().peers.len()
     }

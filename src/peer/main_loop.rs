@@ -8,11 +8,11 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Select, Sender};
 use parking_lot::Mutex;
 
+use super::crew::{Part, Stage};
 use super::gauge::Gauge;
 use super::greeting::{Greeted, Shaking};
 use super::queues::Class;
@@ -33,12 +33,6 @@ use crate::reactor::{Connection, Stream, dial_reason};
 use crate::secure::session::Opening;
 use crate::services::Caller;
 
-/// A peer's stack: the deepest call verifies a record. 64 KiB were enough for all tests of optimised code; code that is not
-/// optimised, as in a program under development that has this library in it, overflowed 128. Only what is touched takes
-/// memory, and so a large one saves some: of threads that have ended glibc keeps 40 MiB of stacks, by their size, each with
-/// the 20 KiB that were touched. A larger one leaves fewer of them behind, after a hundred nodes have come at once; one of
-/// 2 MiB could be given a huge page.
-const STACK: usize = 1792 * 1024;
 /// Events that one batch of messages may leave waiting for the controller before no more messages are taken.
 const MAX_WAITING_EVENTS: usize = 1;
 /// Commands a peer may have waiting: discovery sends a handful at a time, and a peer that is this far behind is lost.
@@ -47,7 +41,7 @@ pub const MAX_COMMANDS: usize = 1024;
 /// An event of a peer, signed parts checked.
 pub type Checked = Event;
 
-/// Starts a peer's thread; it does nothing before its first command.
+/// Gives a peer to a thread; it does nothing before its first command.
 ///
 /// # Errors
 /// The system has no thread to give.
@@ -59,10 +53,10 @@ pub fn spawn(
     gauge: Arc<Gauge>,
     requests: Arc<Requests>,
     around: Surroundings,
-) -> io::Result<JoinHandle<()>> {
-    let events = around.events.clone();
+) -> io::Result<()> {
+    let crew = Arc::clone(&around.crew);
     // Boxed, like some calls not inlined, to stay off the stack on the way to the deepest call (a signature): it is 16 KiB
-    // deep so, four pages and not five, of each peer and of each thread that has ended.
+    // deep so, four pages and not five.
     let main_loop = Box::new(MainLoop {
         id,
         peer: Peer::new(side, around.times),
@@ -78,8 +72,7 @@ pub fn spawn(
         parting: None,
         around,
     });
-    let run = move || contain(id, &events, || main_loop.run());
-    thread::Builder::new().name(format!("peer-{id}")).stack_size(STACK).spawn(run)
+    crew.take_on(Stage::Greeting, id, main_loop.part(MainLoop::greet)).map_err(|(_, error)| error)
 }
 
 /// Runs a peer's loop. One that panics costs its own peer and nothing else: the controller is told that it is over.
@@ -140,25 +133,62 @@ enum Found {
 }
 
 impl MainLoop {
-    fn run(mut self: Box<Self>) {
-        while !self.is_over() {
-            let found = self.wait();
-            self.around.wakeups.fetch_add(1, Ordering::Relaxed);
-            match found {
-                Found::Order(Some(order)) => self.obey(order),
-                // The controller has let go of this peer: it is behind, or the node is gone.
-                Found::Order(None) => self.handle(Input::Command(Command::Close(Reason::Overloaded))),
-                Found::Message(message) => self.message(message),
-                Found::Sent(true) => drop(self.waiting.pop_front()),
-                Found::Nothing => {}
-                Found::Sent(false) => break,
+    /// A part of its life, for a thread to play.
+    fn part(self: Box<Self>, play: fn(Box<Self>)) -> Part {
+        let (id, events) = (self.id, self.around.events.clone());
+        Box::new(move || contain(id, &events, || play(self)))
+    }
+
+    /// Until it is an edge, which lives on elsewhere: see [`crew`](super::crew).
+    fn greet(mut self: Box<Self>) {
+        while !self.is_over() && !matches!(self.peer.state(), PeerState::Established { .. }) {
+            if !self.turn() {
+                return;
             }
-            self.drain();
-            self.stalled();
-            self.look_after_requests();
-            self.handle(Input::Tick);
-            self.flush();
         }
+        if self.is_over() {
+            return self.end();
+        }
+        let (crew, id) = (Arc::clone(&self.around.crew), self.id);
+        if let Err((part, error)) = crew.take_on(Stage::Keeping, id, self.part(Self::keep)) {
+            log::debug!("peer {id} stays where it is, for want of a thread: {error}");
+            part();
+        }
+    }
+
+    /// As an edge.
+    fn keep(mut self: Box<Self>) {
+        while !self.is_over() {
+            if !self.turn() {
+                return;
+            }
+        }
+        self.end();
+    }
+
+    /// Waits for something, and does what follows; false once nobody is there whom events could be told.
+    fn turn(&mut self) -> bool {
+        let found = self.wait();
+        self.around.wakeups.fetch_add(1, Ordering::Relaxed);
+        match found {
+            Found::Order(Some(order)) => self.obey(order),
+            // The controller has let go of this peer: it is behind, or the node is gone.
+            Found::Order(None) => self.handle(Input::Command(Command::Close(Reason::Overloaded))),
+            Found::Message(message) => self.message(message),
+            Found::Sent(true) => drop(self.waiting.pop_front()),
+            Found::Nothing => {}
+            Found::Sent(false) => return false,
+        }
+        self.drain();
+        self.stalled();
+        self.look_after_requests();
+        self.handle(Input::Tick);
+        self.flush();
+        true
+    }
+
+    /// The last events, the end among them.
+    fn end(mut self: Box<Self>) {
         for event in std::mem::take(&mut self.waiting) {
             if self.around.events.send((self.id, event)).is_err() {
                 break;

@@ -12,6 +12,7 @@
 //! The main loop is a thread around the pure [`PeerState`](crate::protocol::peer_state::PeerState); the seeds' heartbeat
 //! loop and heartbeat timeout are deadlines of its `select!`.
 
+mod crew;
 mod gauge;
 mod greeting;
 pub mod main_loop;
@@ -23,6 +24,7 @@ mod sink;
 mod surroundings;
 pub mod waiter;
 
+pub use crew::Crew;
 pub use gauge::Gauge;
 pub use queues::{Body, Class};
 pub use sink::{Budget, Sink, SinkLimits};

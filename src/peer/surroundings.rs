@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
+use super::crew::Crew;
 use super::main_loop::{Checked, MAX_COMMANDS, Order};
 use super::requests::Line;
 use super::sink::Budget;
@@ -27,6 +28,8 @@ use crate::services::Services;
 pub struct Surroundings {
     /// The node's clock.
     pub clock: Clock,
+    /// The threads.
+    pub crew: Arc<Crew>,
     /// Where connections are made.
     pub reactor: ReactorHandle,
     /// Where signatures are checked.

@@ -70,7 +70,6 @@ pub(super) struct Member {
 pub(super) struct Caller {
     pub(super) requests: Arc<Requests>,
     orders: Arc<Sender<Order>>,
-    thread: JoinHandle<()>,
     told: Receiver<Result<(), Reason>>,
 }
 
@@ -86,6 +85,7 @@ impl Crowd {
         let member = Credentials::new(Identity::generate()?, network)?;
         let around = Surroundings {
             clock,
+            crew: Arc::default(),
             reactor: reactor.handle(),
             door: Arc::new(Door::new(network)),
             credentials: Arc::new(member),
@@ -146,8 +146,8 @@ impl Crowd {
         let (tell, told) = bounded(2);
         self.awaited.lock().insert(id, tell);
         let around = Surroundings { credentials: Arc::clone(&member.credentials), ..self.around.clone() };
-        let spawned = spawn(id, Side::Tail, None, orders, Arc::new(Gauge::default()), Arc::clone(&requests), around);
-        let thread = spawned.map_err(|_| Reason::Internal)?;
+        spawn(id, Side::Tail, None, orders, Arc::new(Gauge::default()), Arc::clone(&requests), around)
+            .map_err(|_| Reason::Internal)?;
         let greeting = Greeting {
             address,
             record: Arc::clone(&member.record),
@@ -155,7 +155,7 @@ impl Crowd {
             purpose: Purpose::Application,
             first_key: false,
         };
-        let caller = Caller { requests, orders: sender, thread, told };
+        let caller = Caller { requests, orders: sender, told };
         caller.order(Command::Connect(Box::new(greeting)));
         match caller.told.recv_timeout(PATIENCE) {
             Ok(Ok(())) => Ok(caller),
@@ -185,7 +185,8 @@ impl Crowd {
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        // All callers have left: the last sender of events goes with this.
+        // All callers have left: the last sender of events goes with these.
+        self.around.crew.end();
         let (nowhere, _) = bounded(1);
         self.around.events = nowhere;
         if let Some(sorter) = self.sorter.take() {
@@ -199,9 +200,6 @@ impl Caller {
     pub(super) fn leave(self) {
         self.order(Command::Close(Reason::Idle));
         let _ = self.told.recv_timeout(PATIENCE);
-        let Self { orders, thread, .. } = self;
-        drop(orders);
-        let _ = thread.join();
     }
 
     fn order(&self, command: Command) {
