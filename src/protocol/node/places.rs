@@ -11,7 +11,9 @@
 //! Loopback is exempt from what is counted by network unless `exempt_loopback` is off: all that come from this machine
 //! share one address.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::link::{Link, Phase};
 use super::{Action, Actions, Node};
@@ -81,28 +83,31 @@ impl Node {
             // An older connection of the same node is about to be replaced.
             stands && !link.dismissed && link.node != Some(id)
         };
-        let candidates: Vec<Candidate> = self
-            .links
-            .iter()
-            .filter(|(_, link)| stays(link))
-            .map(|(peer, link)| {
-                let round_trip = self.measured(link);
-                Candidate { peer: *peer, ip: link.address.ip(), since: link.since, round_trip }
-            })
-            .collect();
-        if candidates.len() < self.settings.max_incoming {
+        // Only counted as long as there is room, for each that comes.
+        if self.links.values().filter(|link| stays(link)).count() < self.settings.max_incoming {
             return Ok(());
         }
+        let measured = self.measured();
+        let candidate = |(peer, link): (&PeerId, &Link)| {
+            let round_trip = link.node.and_then(|id| measured.get(&id).copied());
+            Candidate { peer: *peer, ip: link.address.ip(), since: link.since, round_trip }
+        };
+        let candidates: Vec<Candidate> = self.links.iter().filter(|(_, link)| stays(link)).map(candidate).collect();
         let victim = eviction::select(&candidates, from).ok_or(Reason::TooManyPeers)?;
         self.dismiss(victim, Reason::Evicted, actions);
         Ok(())
     }
 
-    /// The round trip to the node at the other end, by an edge that this node dialled: a head measures none, and what a
-    /// tail says of itself can be made up.
-    fn measured(&self, link: &Link) -> Option<std::time::Duration> {
-        let id = link.node?;
-        self.links.values().filter(|other| other.node == Some(id)).find_map(|other| other.round_trip)
+    /// The round trips to nodes by edges that this node dialled: a head measures none, and what a tail says of itself can be
+    /// made up.
+    fn measured(&self) -> BTreeMap<ControllerId, Duration> {
+        let mut measured = BTreeMap::new();
+        for link in self.links.values() {
+            if let (Some(id), Some(round_trip)) = (link.node, link.round_trip) {
+                measured.entry(id).or_insert(round_trip);
+            }
+        }
+        measured
     }
 
     fn dismiss(&mut self, peer: PeerId, reason: Reason, actions: &mut Actions) {
