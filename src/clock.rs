@@ -4,6 +4,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::protocol::time::{Now, Time};
 
+/// What this process, all its threads together, has used of its processors so far.
+pub fn processor_time() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    // Neither is ever negative, nor the second beyond a thousand million.
+    Duration::new(u64::try_from(used.tv_sec).unwrap_or(0), u32::try_from(used.tv_nsec).unwrap_or(0))
+}
+
 /// Counts from the node's start.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {

@@ -8,8 +8,8 @@
 //! {"error": {"code": "unknown-node", "exit": 1, "message": "no node is called gamma"}}
 //! ```
 //!
-//! Verbs are the command line's, arguments its long flags in snake case, and `ok` holds what `--format json` prints. Lines of
-//! one client are answered in their order, one at a time.
+//! Verbs are the command line's, arguments its long flags in snake case, and `ok` holds what `--format json` prints; `load` is
+//! for `kithd bench --connect`. Lines of one client are answered in their order, one at a time.
 //!
 //! # Serving requests
 //!
@@ -40,6 +40,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use super::args::{Args, shown};
+use super::load::LoadCall;
 use super::payload::Payload;
 use crate::protocol::escape::escaped_json;
 
@@ -136,6 +137,8 @@ pub enum Verb {
         #[serde(skip_serializing_if = "Option::is_none")]
         timeout: Option<String>,
     },
+    /// Put a load on a node, and answer when it is over. There is one at a time, and it ends early if its client goes away.
+    Load(LoadCall),
     /// From now on this client answers requests for a service.
     Serve {
         /// The service's name.
@@ -156,7 +159,7 @@ pub enum Verb {
 
 impl Verb {
     /// What a client may ask for, as it is written.
-    pub const NAMES: [&str; 17] = [
+    pub const NAMES: [&str; 18] = [
         "status",
         "peers",
         "network",
@@ -172,6 +175,7 @@ impl Verb {
         "why",
         "request",
         "ping",
+        "load",
         "serve",
         "answer",
     ];
@@ -212,6 +216,7 @@ impl Verb {
                 count: args.number_if_given("count")?,
                 timeout: args.text_if_given("timeout")?,
             },
+            "load" => Self::Load(LoadCall::of(&mut args)?),
             "serve" => Self::Serve { service: args.text("service")? },
             "answer" => match (args.number("number")?, args.payload_if_given("payload")?, args.text_if_given("error")?)
             {
@@ -324,6 +329,7 @@ struct Call {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::load::How;
     use super::*;
 
     fn refusal(line: &str) -> String {
@@ -335,6 +341,10 @@ mod tests {
     #[test]
     fn every_verb_survives_its_own_line() {
         let text = || "x:1\u{2028}\"".to_owned();
+        let load = |manner| {
+            let (node, service) = (text(), text());
+            Verb::Load(LoadCall { node, service, manner, count: 7, payload: u64::MAX, span_ms: 0 })
+        };
         let verbs = [
             Verb::Status,
             Verb::Peers { all: true },
@@ -358,6 +368,10 @@ mod tests {
             Verb::Request { node: text(), service: text(), payload: vec![0, 255].into(), timeout: Some(text()) },
             Verb::Ping { node: text(), count: None, timeout: None },
             Verb::Ping { node: text(), count: Some(7), timeout: Some(text()) },
+            load(How::Lone),
+            load(How::Window),
+            load(How::Callers),
+            load(How::Logical),
             Verb::Serve { service: text() },
             Verb::Answer { number: 1, payload: Payload::default(), error: None },
             Verb::Answer { number: u64::MAX, payload: vec![7].into(), error: None },
@@ -374,7 +388,7 @@ mod tests {
     fn refusals_name_what_is_known() {
         assert_eq!(
             refusal(r#"{"verb": "pears"}"#),
-            "no verb is called \"pears\": there are status, peers, network, connect, disconnect, ban, unban, bans, leave, forget, identity, tag, why, request, ping, serve, answer"
+            "no verb is called \"pears\": there are status, peers, network, connect, disconnect, ban, unban, bans, leave, forget, identity, tag, why, request, ping, load, serve, answer"
         );
         assert_eq!(refusal(r#"{"verb":"peers","args":{"al":true}}"#), "peers has no argument \"al\": all");
         assert_eq!(refusal(r#"{"verb":"leave","args":{"now":1}}"#), "leave has no argument \"now\": it takes none");
@@ -397,6 +411,10 @@ mod tests {
         assert_eq!(request(r#"{"number":1,"payload":"","error":"x"}"#), "answer: either \"payload\" or \"error\"");
         let padding = request(r#"{"number":1,"payload":"aGk"}"#);
         assert!(padding.starts_with("answer: the argument \"payload\" is no base64 with padding"), "{padding}");
+        assert_eq!(
+            refusal(r#"{"verb":"load","args":{"node":"a","service":"b","manner":"fast"}}"#),
+            "load: the argument \"manner\" is lone, window, callers or logical"
+        );
         for line in
             ["", "{", "[]", "7", "null", r#"{"verb":1}"#, r#"{"verb":"leave","arg":{}}"#, r#"{"verb":"leave"}{}"#]
         {

@@ -81,7 +81,7 @@ impl<'a> Args<'a> {
         self.given.remove(name)
     }
 
-    fn wrong(&self, name: &str, right: &str) -> AdminError {
+    pub(super) fn wrong(&self, name: &str, right: &str) -> AdminError {
         AdminError::usage(format!("{}: the argument \"{name}\" is {right}", self.verb))
     }
 }

@@ -61,13 +61,19 @@ impl Reply {
     /// Keeps it for whoever comes for it, until its client goes away: then it is dropped. Calls count until they are answered,
     /// so that one which may take an hour must not outlast the user who has interrupted it.
     pub fn kept(self) -> Arc<Mutex<Option<Self>>> {
+        self.kept_unless(|| {})
+    }
+
+    /// The same, and says so when the client goes away.
+    pub fn kept_unless(self, gone: impl FnOnce() + Send + 'static) -> Arc<Mutex<Option<Self>>> {
         let recall = self.recall.clone();
         let kept = Arc::new(Mutex::new(Some(self)));
-        let gone = Arc::clone(&kept);
+        let left = Arc::clone(&kept);
         *recall.0.lock() = Some(Box::new(move || {
             // The lock is free before it is answered.
-            let reply = gone.lock().take();
+            let reply = left.lock().take();
             drop(reply);
+            gone();
         }));
         kept
     }

@@ -15,6 +15,7 @@ pub mod api;
 mod args;
 pub mod client;
 pub mod desk;
+pub mod load;
 pub mod payload;
 mod providers;
 pub mod server;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::access::{self, AccessError};
 use super::asking::Asker;
 use super::lines::{End, IdleCall, StatusCall};
+use super::loading::Loads;
 use super::registry::Registry;
 use super::tagging;
 use super::{counting, errands, explain, monitor_status, node_requests};
@@ -28,6 +29,7 @@ use crate::services::{Runs, ServiceError, Taker};
 pub struct NodeDesk {
     registry: Arc<Registry>,
     asker: Asker,
+    loads: Loads,
     label: String,
     /// How long a request may take that does not say.
     patience: Duration,
@@ -35,8 +37,8 @@ pub struct NodeDesk {
 
 impl NodeDesk {
     /// For a node of this label, whose requests may take so long.
-    pub fn new(asker: Asker, label: String, patience: Duration) -> Self {
-        Self { registry: Arc::clone(&asker.registry), asker, label, patience }
+    pub(super) fn new(asker: Asker, loads: Loads, label: String, patience: Duration) -> Self {
+        Self { registry: Arc::clone(&asker.registry), asker, loads, label, patience }
     }
 
     fn identity(&self, keys: Option<Vec<String>>) -> Answer {
@@ -201,6 +203,7 @@ impl Desk for NodeDesk {
                 }
             }
             Verb::Ping { node, count, timeout } => errands::ping(&self.asker, &node, count, timeout, reply),
+            Verb::Load(call) => self.loads.begin(&self.asker, call, reply),
             Verb::Serve { .. } | Verb::Answer { .. } => {
                 reply.answer(Answer::Error(AdminError::internal("the server of the admin socket answers this itself")));
             }

@@ -180,7 +180,7 @@ fn millis(span: Duration) -> f64 {
 }
 
 /// Why there is no answer, for people and for scripts; `place` is who was asked for what.
-fn refusal(place: &str, error: RequestError) -> AdminError {
+pub(super) fn refusal(place: &str, error: RequestError) -> AdminError {
     let is_of_the_name = matches!(
         error,
         RequestError::UnknownNode(_)

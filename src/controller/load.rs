@@ -60,34 +60,45 @@ pub struct Loaded {
     pub trips: Vec<u32>,
 }
 
+impl Loaded {
+    /// The round trip that so many of a thousand do not exceed, in microseconds: 999 is the 99.9th percentile.
+    pub fn percentile(&self, per_mille: usize) -> Option<f64> {
+        let at = (self.trips.len() * per_mille / 1000).min(self.trips.len().checked_sub(1)?);
+        Some(f64::from(self.trips[at]) / 1000.0)
+    }
+}
+
+/// Set once nobody wants a load any more: it then makes no new requests.
+pub type Over = Arc<AtomicBool>;
+
 impl Node {
     /// Puts a load on a node, and waits until it is over.
     ///
     /// # Errors
     /// Of the first request that was not answered as it should.
     pub fn load(&self, target: &str, load: &Load) -> Result<Loaded, RequestError> {
-        put(&self.asker, target, load)
+        put(&self.asker, target, load, Over::default())
     }
 }
 
-/// See [`Node::load`].
-pub(super) fn put(asker: &Asker, target: &str, load: &Load) -> Result<Loaded, RequestError> {
+/// See [`Node::load`]. It returns when all that it has asked is answered, so that another one finds as much room as this did.
+pub(super) fn put(asker: &Asker, target: &str, load: &Load, over: Over) -> Result<Loaded, RequestError> {
     let payload = vec![0x5a; load.payload];
     // So that no dial is measured.
     check(asker.request(target, &load.service, &payload, PATIENCE), payload.len())?;
     match load.manner {
-        Manner::Lone => lone(asker, target, load, &payload),
-        Manner::Window(window) => pipelined(asker, target, load, &payload, window),
-        Manner::Callers(count) => callers(asker, target, load, &payload, count),
-        Manner::Logical(count) => logical(asker, target, load, payload, count),
+        Manner::Lone => lone(asker, target, load, &payload, &over),
+        Manner::Window(window) => pipelined(asker, target, load, &payload, window, &over),
+        Manner::Callers(count) => callers(asker, target, load, &payload, count, &over),
+        Manner::Logical(count) => logical(asker, target, load, payload, count, over),
     }
 }
 
-fn lone(asker: &Asker, target: &str, load: &Load, payload: &[u8]) -> Result<Loaded, RequestError> {
+fn lone(asker: &Asker, target: &str, load: &Load, payload: &[u8], over: &AtomicBool) -> Result<Loaded, RequestError> {
     let (mut trips, mut answered) = (Vec::new(), 0);
     let start = Instant::now();
     let mut now = start;
-    while now.duration_since(start) < load.span {
+    while now.duration_since(start) < load.span && !over.load(Ordering::Relaxed) {
         check(asker.request(target, &load.service, payload, PATIENCE), payload.len())?;
         let then = Instant::now();
         answered += 1;
@@ -101,38 +112,59 @@ fn lone(asker: &Asker, target: &str, load: &Load, payload: &[u8]) -> Result<Load
     Ok(Loaded { answered, elapsed: now.duration_since(start), trips })
 }
 
-fn pipelined(asker: &Asker, target: &str, load: &Load, payload: &[u8], window: usize) -> Result<Loaded, RequestError> {
+fn pipelined(
+    asker: &Asker,
+    target: &str,
+    load: &Load,
+    payload: &[u8],
+    window: usize,
+    over: &AtomicBool,
+) -> Result<Loaded, RequestError> {
     let pipeline = Requester::new(asker.clone(), asker.find(target)?).pipeline(window);
-    let mut answered = 0;
+    let (mut answered, mut error) = (0, None);
     let start = Instant::now();
     let mut is_over = false;
     loop {
         while !is_over && pipeline.open() < window {
-            pipeline.submit(&load.service, payload, PATIENCE)?;
+            if let Err(refused) = pipeline.submit(&load.service, payload, PATIENCE) {
+                (error, is_over) = (error.or(Some(refused)), true);
+            }
         }
-        let Some(completion) = pipeline.recv_timeout(PATIENCE) else {
-            return Err(RequestError::TimedOut { sent: true });
-        };
-        check(completion.ending, payload.len())?;
-        answered += 1;
-        // All that are there now, before new ones are made.
-        while let Some(completion) = pipeline.try_recv() {
-            check(completion.ending, payload.len())?;
-            answered += 1;
-        }
-        is_over |= start.elapsed() >= load.span;
         if is_over && pipeline.open() == 0 {
-            return Ok(Loaded { answered, elapsed: start.elapsed(), trips: Vec::new() });
+            let loaded = Loaded { answered, elapsed: start.elapsed(), trips: Vec::new() };
+            return error.map_or(Ok(loaded), Err);
         }
+        let mut next = pipeline.recv_timeout(PATIENCE);
+        if next.is_none() {
+            return Err(RequestError::TimedOut { sent: true });
+        }
+        // All that are there now, before new ones are made.
+        while let Some(completion) = next {
+            match check(completion.ending, payload.len()) {
+                Ok(()) => answered += 1,
+                Err(refused) => (error, is_over) = (error.or(Some(refused)), true),
+            }
+            next = pipeline.try_recv();
+        }
+        is_over |= start.elapsed() >= load.span || over.load(Ordering::Relaxed);
     }
 }
 
-fn callers(asker: &Asker, target: &str, load: &Load, payload: &[u8], count: usize) -> Result<Loaded, RequestError> {
+fn callers(
+    asker: &Asker,
+    target: &str,
+    load: &Load,
+    payload: &[u8],
+    count: usize,
+    over: &AtomicBool,
+) -> Result<Loaded, RequestError> {
     let start = Instant::now();
     let call = || {
         let mut answered = 0;
-        while start.elapsed() < load.span {
-            check(asker.request(target, &load.service, payload, PATIENCE), payload.len())?;
+        while start.elapsed() < load.span && !over.load(Ordering::Relaxed) {
+            let asked = check(asker.request(target, &load.service, payload, PATIENCE), payload.len());
+            // The others need not go on either.
+            asked.inspect_err(|_| over.store(true, Ordering::Relaxed))?;
             answered += 1;
         }
         Ok(answered)
@@ -150,11 +182,18 @@ fn callers(asker: &Asker, target: &str, load: &Load, payload: &[u8], count: usiz
     })
 }
 
-fn logical(asker: &Asker, target: &str, load: &Load, payload: Vec<u8>, count: usize) -> Result<Loaded, RequestError> {
+fn logical(
+    asker: &Asker,
+    target: &str,
+    load: &Load,
+    payload: Vec<u8>,
+    count: usize,
+    over: Over,
+) -> Result<Loaded, RequestError> {
     let requester = Requester::new(asker.clone(), asker.find(target)?);
     let (service, length) = (load.service.clone(), payload.len());
     let ask: Ask = Arc::new(move |done| requester.try_submit(&service, &payload, PATIENCE, done));
-    circle(&vec![ask; count], length, load.span)
+    circle(&vec![ask; count], length, load.span, over)
 }
 
 /// Asks once, without waiting.
@@ -166,13 +205,13 @@ pub type Done = Box<dyn FnOnce(Ending) + Send>;
 ///
 /// # Errors
 /// Of the first request that was not answered so.
-pub fn circle(callers: &[Ask], length: usize, span: Duration) -> Result<Loaded, RequestError> {
+pub fn circle(callers: &[Ask], length: usize, span: Duration, over: Over) -> Result<Loaded, RequestError> {
     let (ended, all_ended) = bounded(1);
     let circle = Arc::new(Circle {
         length,
         answered: AtomicU64::new(0),
         open: AtomicUsize::new(callers.len()),
-        is_over: AtomicBool::new(false),
+        is_over: over,
         error: Mutex::new(None),
         ended,
     });
@@ -194,7 +233,7 @@ struct Circle {
     length: usize,
     answered: AtomicU64,
     open: AtomicUsize,
-    is_over: AtomicBool,
+    is_over: Over,
     error: Mutex<Option<RequestError>>,
     ended: Sender<()>,
 }
@@ -221,6 +260,8 @@ impl Circle {
     fn leave(&self, error: Option<RequestError>) {
         if let Some(error) = error {
             self.error.lock().get_or_insert(error);
+            // The others need not go on either.
+            self.is_over.store(true, Ordering::Relaxed);
         }
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             let _ = self.ended.try_send(());
@@ -232,4 +273,32 @@ impl Circle {
 fn check(ending: Ending, length: usize) -> Result<(), RequestError> {
     let said = ending?;
     if said.len() == length { Ok(()) } else { Err(RequestError::AnswerTooLarge) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_those_that_there_are() {
+        let of = |trips: Vec<u32>| Loaded { trips, ..Loaded::default() };
+        let thousand = of((1..=1000).map(|number| number * 1000).collect());
+        assert_eq!((thousand.percentile(500), thousand.percentile(999)), (Some(501.0), Some(1000.0)));
+        assert_eq!((of(vec![1000]).percentile(999), of(vec![]).percentile(500)), (Some(1.0), None));
+    }
+
+    #[test]
+    fn whoever_fails_in_a_circle_ends_it_for_all() {
+        let answers: Ask = Arc::new(|done| {
+            thread::spawn(move || done(Ok(vec![0; 3])));
+            Ok(())
+        });
+        let refuses: Ask = Arc::new(|_| Err(RequestError::Overloaded));
+        let start = Instant::now();
+        let long = Duration::from_secs(600);
+        assert_eq!(circle(&[Arc::clone(&answers), refuses], 3, long, Over::default()), Err(RequestError::Overloaded));
+        let over = Over::new(AtomicBool::new(true));
+        assert_eq!(circle(&[answers], 3, long, over).map(|loaded| loaded.answered), Ok(0));
+        assert!(start.elapsed() < long);
+    }
 }

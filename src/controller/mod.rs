@@ -26,6 +26,7 @@ mod known_json;
 mod lines;
 mod listen;
 pub mod load;
+mod loading;
 mod log_watch;
 mod main_loop;
 mod monitor_idle;

@@ -13,6 +13,7 @@ use super::access::{self, AccessError};
 use super::asking::Asker;
 use super::desk::NodeDesk;
 use super::lines::{Call, End, IdleCall, Lines, StatusCall};
+use super::loading::Loads;
 use super::monitor_status::{self, About, MonitorStatus};
 use super::registry::Registry;
 use super::reload::{self, Reloaded};
@@ -67,6 +68,7 @@ const RESOLVER: Duration = Duration::from_millis(50);
 pub struct Node {
     pub(super) registry: Arc<Registry>,
     pub(super) asker: Asker,
+    loads: Loads,
     reactor: Option<Reactor>,
     admin: Option<AdminServer>,
     acceptor: PollWaker,
@@ -155,6 +157,7 @@ impl Node {
         let mut node = Self {
             asker: Asker::new(Arc::clone(&registry), id, config.node.label.clone()),
             registry,
+            loads: Loads::default(),
             reactor: Some(reactor),
             admin: None,
             acceptor: acceptor.waker(),
@@ -172,7 +175,8 @@ impl Node {
         built_in::register(built_ins(&config), &node.registry, &said)
             .and_then(|()| configured::register(&config.services, &services))
             .map_err(|error| std::io::Error::other(error.to_string()))?;
-        let desk = NodeDesk::new(node.asker.clone(), node.about.label.clone(), config.requests.timeout);
+        let (loads, label) = (node.loads.clone(), node.about.label.clone());
+        let desk = NodeDesk::new(node.asker.clone(), loads, label, config.requests.timeout);
         let path = config.node.socket_path();
         node.admin = Some(AdminServer::start(&path, config.limits.max_admin_clients, Box::new(desk))?);
         node.start_loops(acceptor, inlets, state, &config)?;
@@ -363,6 +367,7 @@ impl Node {
             return;
         }
         self.acceptor.wake();
+        self.loads.stop();
         let _ = self.registry.lines().idle.send(IdleCall::Stop);
         let services = Arc::clone(&self.registry.around.services);
         services.close();
@@ -394,6 +399,7 @@ impl Node {
         let _ = lines.status.send(StatusCall::Stop);
         let _ = lines.resolver.try_send(None);
         drop(self.admin.take());
+        self.loads.stop();
         self.registry.around.services.end();
         for thread in self.threads.drain(..) {
             // Its panic has been told already.
@@ -412,6 +418,7 @@ impl Node {
         // Every peer has said its last word.
         self.registry.around.crew.end();
         self.registry.forget_callers();
+        self.loads.end();
     }
 }
 

@@ -10,7 +10,7 @@ use super::crowd::{Caller, Crowd, Member};
 use super::figures::{Figures, each, percentile, rate};
 use super::pair::{INLINE, ON_WORKER, Pair, SERVER};
 use super::system::{cpu_of, kernel_kib, resident_kib};
-use crate::controller::load::{Ask, Load, Loaded, Manner, circle};
+use crate::controller::load::{Ask, Load, Loaded, Manner, Over, circle};
 use crate::protocol::requests::service::ServiceName;
 
 /// Bytes of a small request, and of its answer.
@@ -178,7 +178,7 @@ fn fan_in(pair: &Pair, service: &str, span: Duration) -> Result<Figures, String>
 /// Everybody asks again when he is answered.
 fn fan(crowd: &Crowd, callers: &[Caller], service: &ServiceName, span: Duration) -> Result<Loaded, String> {
     let asks = callers.iter().flat_map(|caller| vec![crowd.asking(caller, service, vec![0x5a; SMALL]); FAN_WINDOW]);
-    circle(&asks.collect::<Vec<Ask>>(), SMALL, span).map_err(|error| error.to_string())
+    circle(&asks.collect::<Vec<Ask>>(), SMALL, span, Over::default()).map_err(|error| error.to_string())
 }
 
 fn dial_all(crowd: &Crowd, members: &[Member], pair: &Pair) -> Result<Vec<Caller>, String> {

@@ -38,5 +38,13 @@ pub struct Window {
     pub payload: usize,
 }
 
+impl Window {
+    /// True if so many requests with such payloads can be open at the same time. One of any size can.
+    pub fn holds(&self, requests: usize, payload: usize) -> bool {
+        let bytes = payload.saturating_add(COST).saturating_mul(requests);
+        payload <= self.payload && requests <= self.requests && (requests == 1 || bytes <= self.bytes)
+    }
+}
+
 /// What an open request costs beside its payload, roughly: so many without any payload are bounded in bytes as well.
 pub const COST: usize = 128;

@@ -30,6 +30,29 @@ pub struct PingReport {
     pub why: Option<String>,
 }
 
+/// What a load on a node has come to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadReport {
+    /// [`SCHEMA`](crate::protocol::report::SCHEMA).
+    pub schema: u32,
+    /// The node's id.
+    pub node: String,
+    /// Its label, if it is known.
+    pub label: Option<String>,
+    /// Requests that were answered as they should.
+    pub answered: u64,
+    /// From the first to the last answer.
+    pub elapsed_seconds: f64,
+    /// What the asking node, all its threads together, has used of its processors meanwhile.
+    pub cpu_seconds: f64,
+    /// Half of the round trips took no longer; known if they were made one after the other.
+    pub p50_us: Option<f64>,
+    /// 99 of 100 took no longer.
+    pub p99_us: Option<f64>,
+    /// 999 of 1000 took no longer.
+    pub p999_us: Option<f64>,
+}
+
 /// Round-trip times, unknown if there were none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RttSpread {
