@@ -11,7 +11,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-const VERBS: [&[&str]; 16] = [
+const VERBS: [&[&str]; 17] = [
     &["status"],
     &["status", "--watch"],
     &["peers", "--all"],
@@ -28,6 +28,7 @@ const VERBS: [&[&str]; 16] = [
     &["why", "gamma"],
     &["request", "gamma", "echo"],
     &["ping", "gamma"],
+    &["bench", "--connect", "gamma"],
 ];
 
 const NETWORK: &str = r#"{"schema":1,"id":"aa","digest":"3f9a0c1200","agreement":{"agreeing":2,"live":2,"unanimous":true,"radius":1,"age_seconds":1.40,"since":"2026-11-21T09:23:05.042Z","held_seconds":192.4},"nodes":[{"id":"aa","label":"alpha","address":"127.0.0.1:7100","tags":{},"status":"up","version":1,"reachable":true,"edges_out":1,"edges_in":0,"witnesses":[]},{"id":"bb","label":"beta","address":"127.0.0.1:7101","tags":{},"status":"up","version":1,"reachable":true,"edges_out":0,"edges_in":1,"witnesses":[],"news":0}],"edges":[{"tail":"aa","head":"bb"}]}"#;
@@ -118,6 +119,8 @@ fn wrong_usage_is_one_line_and_exit_2() {
         &["request", "beta", "echo", "--timeout", "0s"],
         &["ping", "beta", "--count", "0"],
         &["ping", "beta", "--count", "1001"],
+        &["bench", "--connect"],
+        &["bench", "--socket", "admin.sock"],
     ] {
         let output = kithd(args).output().unwrap();
         let (code, out, err) = ended(&output);

@@ -1,9 +1,10 @@
-//! `kithd bench`: what requests cost, on a private pair of nodes of this machine.
+//! `kithd bench`: what requests cost, on a private pair of nodes of this machine, or against a live node.
 //!
 //! ```text
 //!   bench         parses, measures one workload after the other, prints
 //!   ├── workloads W1 to W6, each checked against the server's own counters
 //!   ├── pair      the two nodes, each in its process
+//!   ├── live      the other way: a live node, and the one of this machine that asks it
 //!   ├── crowd     more members, for workloads with many connections
 //!   ├── system    processor time and memory, as the system counts them; the machine
 //!   ├── figures   the JSON
@@ -12,6 +13,7 @@
 
 mod crowd;
 mod figures;
+mod live;
 mod pair;
 mod system;
 mod tell;
@@ -19,19 +21,22 @@ mod workloads;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use self::figures::BenchReport;
+use self::figures::{BenchReport, Figures};
+use self::live::Live;
 use self::pair::Pair;
 use self::system::Machine;
 use self::tell::Bar;
 use self::workloads::{ALL, Workload};
-use super::client_args::FORMATS;
+use super::client_args::{self, FORMATS};
 use super::{NOT_STARTED, USAGE, allocator, descriptors, fail, print, terminal};
+use crate::admin::api::AdminError;
 use crate::config::duration;
 use crate::protocol::report::SCHEMA;
 use crate::secure::primitives::Cipher;
@@ -48,23 +53,26 @@ pub fn command() -> Command {
         Arg::new("workloads").long("workloads").value_name("NAMES").value_delimiter(',').value_parser(named);
     let span = Arg::new("span").long("span").value_name("DURATION").value_parser(span).default_value("3s");
     let compare = Arg::new("compare").long("compare").value_name("FILE").value_parser(value_parser!(PathBuf));
-    let format = Arg::new("format").long("format").value_name("FORM").value_parser(FORMATS).default_value(FORMATS[0]);
+    let connect = Arg::new("connect").long("connect").value_name("NODE");
     let serve = Arg::new("serve").long("serve").value_parser(value_parser!(PathBuf)).hide(true);
     let list = ALL.iter().map(|workload| format!("  {:10} {}\n", workload.name, workload.about));
-    Command::new("bench")
-        .about("Measure latency, throughput and cost of requests, on a private pair of nodes")
+    let command = Command::new("bench")
+        .about("Measure latency, throughput and cost of requests, on a private pair of nodes or against a live node")
         .args([
             workloads.help("Only these, as in W1,W2, each with its inline form [default: all]"),
             span.help("How long each is measured"),
             compare.help("Compare with what an earlier bench printed as JSON"),
-            format.help("How to print"),
+            connect.help("Against this node (its label, id or unique beginning of its id), asked by the one at the socket"),
             serve,
         ])
         .after_help(format!(
-            "Workloads:\n{}\nBoth nodes are processes of this machine, and all is encrypted. To have both on one core: taskset \
-             -c 0 kithd bench. Ends with 1 if the two ends have not counted the same.",
+            "Workloads:\n{}\nBoth nodes of a pair are processes of this machine, and all is encrypted. To have both on one \
+             core: taskset -c 0 kithd bench. A live node is asked for echo over one connection, within the limits of both \
+             nodes: what wants more is left out, or made smaller, and that is said. Ends with 1 if the two ends have not \
+             counted the same.",
             list.collect::<String>()
-        ))
+        ));
+    client_args::add(command, &FORMATS)
 }
 
 /// Measures and prints.
@@ -86,17 +94,32 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Some(chosen) => ALL.into_iter().filter(|one| chosen.clone().any(|some| some.contains(one))).collect(),
         None => ALL.to_vec(),
     };
-    descriptors::raise_limit();
-    let report = match measure(&chosen, span) {
+    let measured = match matches.get_one::<String>("connect") {
+        Some(node) => measure_live(&client_args::socket(matches), node, &chosen, span),
+        None if names_a_socket(matches) => {
+            return fail(USAGE, "--socket and --state-dir name the node that asks a live one: give --connect NODE too");
+        }
+        None => measure(&chosen, span),
+    };
+    let report = match measured {
         Ok(report) => report,
         Err((code, why)) => return fail(code, why),
     };
-    let is_json = matches.get_one::<String>("format").is_some_and(|format| format == "json");
     let old = old.as_ref();
-    print(&if is_json { tell::json(&report, old) } else { tell::table(&report, old, terminal::colourful()) })
+    print(&if client_args::json(matches) {
+        tell::json(&report, old)
+    } else {
+        tell::table(&report, old, terminal::colourful())
+    })
+}
+
+/// Typed, and not of the environment, which is the same for all verbs.
+fn names_a_socket(matches: &ArgMatches) -> bool {
+    ["socket", "state_dir"].iter().any(|name| matches.value_source(name) == Some(ValueSource::CommandLine))
 }
 
 fn measure(chosen: &[Workload], span: Duration) -> Result<BenchReport, (u8, String)> {
+    descriptors::raise_limit();
     let pair = Pair::start().map_err(|why| (NOT_STARTED, why))?;
     let mut workloads = BTreeMap::new();
     for (index, workload) in chosen.iter().enumerate() {
@@ -105,13 +128,38 @@ fn measure(chosen: &[Workload], span: Duration) -> Result<BenchReport, (u8, Stri
         drop(bar);
         workloads.insert(workload.name.to_owned(), figures?);
     }
-    Ok(BenchReport {
+    Ok(report(AGAINST_PAIR, span, workloads))
+}
+
+fn measure_live(socket: &Path, node: &str, chosen: &[Workload], span: Duration) -> Result<BenchReport, (u8, String)> {
+    let mut live = Live::meet(socket, node).map_err(|error| (error.exit.max(1), error.message))?;
+    let (mut workloads, mut skipped) = (BTreeMap::new(), BTreeMap::new());
+    for (index, workload) in chosen.iter().enumerate() {
+        let name = workload.name;
+        match workload.for_one_connection() {
+            Err(why) => _ = skipped.insert(name.to_owned(), why.to_owned()),
+            Ok(load) => {
+                let bar = Bar::of(workload, index + 1, chosen.len(), span);
+                let figures = live.measure(workload, load, span);
+                drop(bar);
+                let failed = |error: AdminError| (error.exit.max(1), format!("bench: {name}: {}", error.message));
+                workloads.insert(name.to_owned(), figures.map_err(failed)?);
+            }
+        }
+    }
+    Ok(BenchReport { skipped, notes: live.notes, ..report(&live.label, span, workloads) })
+}
+
+fn report(against: &str, span: Duration, workloads: BTreeMap<String, Figures>) -> BenchReport {
+    BenchReport {
         schema: SCHEMA,
         machine: Machine::here(format!("{:?}", Cipher::preferred())),
-        against: AGAINST_PAIR.to_owned(),
+        against: against.to_owned(),
         seconds: span.as_secs_f64(),
         workloads,
-    })
+        skipped: BTreeMap::new(),
+        notes: Vec::new(),
+    }
 }
 
 fn named(name: &str) -> Result<Vec<Workload>, String> {

@@ -12,11 +12,17 @@ use super::system::Machine;
 pub(super) struct BenchReport {
     pub(super) schema: u32,
     pub(super) machine: Machine,
-    /// `pair`.
+    /// `pair`, or the label of a live node.
     pub(super) against: String,
     /// For how long each workload was.
     pub(super) seconds: f64,
     pub(super) workloads: BTreeMap<String, Figures>,
+    /// What was asked for and not measured, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) skipped: BTreeMap<String, String>,
+    /// What else is to be known of the figures, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) notes: Vec<String>,
 }
 
 /// Of one workload; which of them there are depends on what it is about.
@@ -25,6 +31,12 @@ pub(super) struct BenchReport {
 pub(super) struct Figures {
     /// Requests that were answered.
     pub(super) requests: u64,
+    /// How many were under way at a time, if the nodes' limits allow fewer than the workload has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) window: Option<usize>,
+    /// Bytes of each payload, if they allow fewer than it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) payload_bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) p50_us: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,16 +70,35 @@ pub(super) struct Figures {
     pub(super) server_cpu_us_per_connection: Option<f64>,
 }
 
+impl Figures {
+    /// And so many requests in so long: what counts is how many, or how many bytes.
+    pub(super) fn at_rate_of(self, answered: u64, elapsed: Duration, payload: usize, in_bytes: bool) -> Self {
+        let bytes = answered as f64 * 2.0 * payload as f64;
+        Self {
+            requests: answered,
+            requests_per_second: rate(answered as f64, elapsed).filter(|_| !in_bytes),
+            mb_per_second: rate(bytes / 1e6, elapsed).filter(|_| in_bytes),
+            ..self
+        }
+    }
+
+    /// True if both were measured in the same way.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.window, self.payload_bytes) == (other.window, other.payload_bytes)
+    }
+}
+
 /// A figure: its name in the JSON, its unit, its value, and whether more of it is better.
 pub(super) type Figure = (&'static str, &'static str, fn(&Figures) -> Option<f64>, bool);
 
 /// In the order in which they are shown.
-pub(super) const ALL: [Figure; 12] = [
+pub(super) const ALL: [Figure; 13] = [
     ("p50_us", "µs", |figures| figures.p50_us, false),
     ("p99_us", "µs", |figures| figures.p99_us, false),
     ("p999_us", "µs", |figures| figures.p999_us, false),
     ("requests_per_second", "/s", |figures| figures.requests_per_second, true),
     ("cpu_us_per_request", "µs", |figures| figures.cpu_us_per_request, false),
+    ("client_cpu_us_per_request", "µs", |figures| figures.client_cpu_us_per_request, false),
     ("mb_per_second", "MB/s", |figures| figures.mb_per_second, true),
     ("rss_kib_per_peer", "KiB", |figures| figures.rss_kib_per_peer, false),
     ("kernel_kib_per_peer", "KiB", |figures| figures.kernel_kib_per_peer, false),
@@ -76,12 +107,6 @@ pub(super) const ALL: [Figure; 12] = [
     ("server_cpu_us_per_connection", "µs", |figures| figures.server_cpu_us_per_connection, false),
     ("server_cpu_us_per_request", "µs", |figures| figures.server_cpu_us_per_request, false),
 ];
-
-/// In microseconds, of round trips in nanoseconds, the shortest first; 999 is the 99.9th percentile.
-pub(super) fn percentile(trips: &[u32], per_mille: usize) -> Option<f64> {
-    let at = (trips.len() * per_mille / 1000).min(trips.len().checked_sub(1)?);
-    Some(f64::from(trips[at]) / 1000.0)
-}
 
 /// So much for each of so many.
 pub(super) fn each(all: Duration, count: u64) -> Option<f64> {
@@ -96,13 +121,6 @@ pub(super) fn rate(count: f64, elapsed: Duration) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn percentiles_are_of_those_that_there_are() {
-        let trips: Vec<u32> = (1..=1000).map(|number| number * 1000).collect();
-        assert_eq!((percentile(&trips, 500), percentile(&trips, 999)), (Some(501.0), Some(1000.0)));
-        assert_eq!((percentile(&trips[..1], 999), percentile(&[], 500)), (Some(1.0), None));
-    }
 
     #[test]
     fn what_was_not_measured_is_left_out() {

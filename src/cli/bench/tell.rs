@@ -9,6 +9,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use super::figures::{ALL, BenchReport, Figures};
 use super::workloads::Workload;
 use crate::cli::table::{Align, Cell, Table};
+use crate::protocol::escape::escaped;
 
 /// Between two pictures of the bar.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -75,7 +76,7 @@ pub(super) fn table(report: &BenchReport, old: Option<&BenchReport>, colours: bo
             let first = if index == 0 { name.as_str() } else { "" };
             let mut row = vec![Cell::from(first), Cell::from(*figure), Cell::from(text(value, unit))];
             if let Some(old) = old {
-                let before = old.workloads.get(name).and_then(of);
+                let before = old.workloads.get(name).filter(|old| old.is_like(figures)).and_then(of);
                 row.push(Cell::from(before.map_or_else(|| "-".to_owned(), |before| text(before, unit))));
                 row.push(Cell::from(
                     before.map_or_else(|| "-".to_owned(), |before| verdict(value, before, *more_is_better)),
@@ -85,11 +86,17 @@ pub(super) fn table(report: &BenchReport, old: Option<&BenchReport>, colours: bo
         }
     }
     let mut said = table.draw(colours) + "\n";
+    said.extend(report.skipped.iter().map(|(name, why)| format!("{name} is left out: {why}\n")));
+    said.extend(report.notes.iter().map(|note| format!("{note}\n")));
     if let Some(old) = old.filter(|old| old.machine != report.machine) {
         said += &format!(
             "the two are of different machines or programs: before, {:?}; now, {:?}\n",
             old.machine, report.machine
         );
+    }
+    if let Some(old) = old.filter(|old| old.against != report.against) {
+        let [before, now] = [old, report].map(|one| escaped(&one.against));
+        said += &format!("before, it was against {before}; now, against {now}\n");
     }
     said
 }
@@ -118,7 +125,7 @@ pub(super) fn json(report: &BenchReport, old: Option<&BenchReport>) -> String {
     let mut told = serde_json::json!(report);
     if let Some(old) = old {
         let ratios = |(name, figures): (&String, &Figures)| {
-            let before = old.workloads.get(name)?;
+            let before = old.workloads.get(name).filter(|old| old.is_like(figures))?;
             let ratio = |figure: &super::figures::Figure| Some((figure.0, figure.2(figures)? / figure.2(before)?));
             Some((name.clone(), ALL.iter().filter_map(ratio).collect::<std::collections::BTreeMap<_, _>>()))
         };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::crowd::{Caller, Crowd, Member};
-use super::figures::{Figures, each, percentile, rate};
+use super::figures::{Figures, each, rate};
 use super::pair::{INLINE, ON_WORKER, Pair, SERVER};
 use super::system::{cpu_of, kernel_kib, resident_kib};
 use crate::controller::load::{Ask, Load, Loaded, Manner, Over, circle};
@@ -77,6 +77,30 @@ impl Workload {
         ALL.into_iter().filter(|workload| workload.name == name || workload.name == inline).collect()
     }
 
+    /// True if what counts is how many bytes there are, and not how many requests.
+    pub(super) fn is_bulk(&self) -> bool {
+        matches!(self.kind, Kind::Load(_, LARGE))
+    }
+
+    /// How a live node is asked, and with how many bytes: by one connection, for a service that every node has.
+    ///
+    /// # Errors
+    /// Why that is not possible.
+    pub(super) fn for_one_connection(&self) -> Result<(Manner, usize), &'static str> {
+        match self.kind {
+            Kind::Load(manner, payload) if self.service == INLINE => Ok((manner, payload)),
+            Kind::Load(..) => {
+                Err("it wants a service that answers on a worker, and echo answers where requests arrive")
+            }
+            Kind::FanIn => Err("it wants 64 connections, and a node allows one of an identity in each direction"),
+            Kind::Idle => Err("it wants 1,000 connections, and a node allows one of an identity in each direction"),
+            Kind::Connect => {
+                Err("it wants connections that come and go, and a node allows one of an identity in each \
+                                  direction, which others may be using")
+            }
+        }
+    }
+
     /// Measures it.
     pub(super) fn run(&self, pair: &Pair, span: Duration) -> Result<Figures, String> {
         match self.kind {
@@ -97,17 +121,11 @@ impl Workload {
 
 /// What a load has come to.
 pub(super) fn figures(loaded: &Loaded, sides: &Sides, payload: usize) -> Figures {
-    let Loaded { answered, elapsed, trips } = loaded;
-    let is_large = payload == LARGE;
-    let bytes = *answered as f64 * 2.0 * payload as f64;
     Figures {
-        requests: *answered,
-        p50_us: percentile(trips, 500),
-        p99_us: percentile(trips, 990),
-        p999_us: percentile(trips, 999),
-        requests_per_second: rate(*answered as f64, *elapsed).filter(|_| !is_large),
-        mb_per_second: rate(bytes / 1e6, *elapsed).filter(|_| is_large),
-        ..sides.each(*answered)
+        p50_us: loaded.percentile(500),
+        p99_us: loaded.percentile(990),
+        p999_us: loaded.percentile(999),
+        ..sides.each(loaded.answered).at_rate_of(loaded.answered, loaded.elapsed, payload, payload == LARGE)
     }
 }
 
