@@ -171,6 +171,11 @@ impl Reason {
         matches!(self, Self::ConnectionRefused | Self::Unreachable | Self::ConnectTimeout | Self::HeartbeatTimeout)
     }
 
+    /// True for what this node had not the means to do: descriptors, memory or threads.
+    pub fn is_want(self) -> bool {
+        matches!(self, Self::Overloaded | Self::Internal)
+    }
+
     /// True for an edge that nobody closed.
     pub fn is_break(self) -> bool {
         matches!(self, Self::HeartbeatTimeout | Self::EndOfStream | Self::Reset | Self::EofInFrame)

@@ -105,6 +105,14 @@ impl Detector {
         }
     }
 
+    /// There was nothing to ask with, no descriptor or no thread: that says nothing of the node. Not asked again at once, which
+    /// would fail as well; whoever notices its silence next misses it anew.
+    pub fn cannot_ask(&mut self, id: &ControllerId) {
+        if matches!(self.cases.get(id), Some(Case::Silent { .. })) {
+            self.cases.remove(id);
+        }
+    }
+
     fn open(&mut self, id: ControllerId, probe: Probe, patience: Duration, now: Time) -> bool {
         if self.barred.contains(&id) || self.cases.contains_key(&id) {
             return false;
@@ -293,6 +301,19 @@ mod tests {
 
     fn detector() -> Detector {
         Detector::new(Duration::from_secs(2))
+    }
+
+    #[test]
+    fn who_cannot_be_asked_for_want_of_means_is_not_accused() {
+        let mut detector = detector();
+        assert!(detector.silent(X, PROBE, at(0)));
+        assert_eq!(detector.take_probes(), [X]);
+        detector.cannot_ask(&X);
+        assert_eq!((detector.due(at(10_000)), detector.missing()), (vec![], 0));
+        assert!(detector.silent(X, PROBE, at(10_000)), "the next who misses it looks again");
+        detector.accused(X, RECORD, at(10_000), at(10_700));
+        detector.cannot_ask(&X);
+        assert!(detector.misses(&X), "what was said stands until it is refuted or confirmed");
     }
 
     #[test]

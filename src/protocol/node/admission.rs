@@ -229,6 +229,9 @@ impl Node {
             // Nobody waited for its answer.
             self.detector.not_asked(&id, now.mono);
         }
+        if is_dial && reason.is_want() && !by_remote {
+            self.detector.cannot_ask(&id);
+        }
         // A stopped process accepts as well, but says nothing.
         // Whom nobody has ever reached, this node need not reach either.
         let reach = self.view.get(&id).map(|entry| entry.record().body.reach);

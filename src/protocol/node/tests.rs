@@ -212,6 +212,29 @@ fn a_wedged_connection_of_a_living_node_accuses_nobody() {
     assert_eq!(node.status(&OTHER), Some(Status::Suspect), "and if it is silent again, it is accused");
 }
 
+/// Without a descriptor or a thread there is no probe: a node that is short of them must not call the living dead for it.
+#[test]
+fn a_node_without_means_to_look_for_another_does_not_accuse_it() {
+    for want in [Reason::Overloaded, Reason::Internal] {
+        let mut node = node(1);
+        let peer = linked(&mut node, at(10));
+        told(&mut node, at(2000), peer, PeerEvent::Closed { reason: Reason::EndOfStream, by_remote: false });
+        let mut actions = Vec::new();
+        node.handle(at(2001), Input::Idle, &mut actions);
+        let probe = actions.iter().find_map(|action| match action {
+            Action::Dial(peer, greeting) if greeting.purpose == Purpose::Probe => Some(*peer),
+            _ => None,
+        });
+        let closed = PeerEvent::Closed { reason: want, by_remote: false };
+        told(&mut node, at(2002), probe.expect("a probe"), closed);
+        for late in [3000, 5000, 9000] {
+            node.handle(at(late), Input::Discovery, &mut Vec::new());
+            assert_eq!(node.status(&OTHER), Some(Status::Up), "{want}");
+        }
+        assert_eq!(node.refused().get(&want), Some(&1));
+    }
+}
+
 /// Whom nobody is known to have reached, those miss whom it has named; and if it has named nobody yet, whoever misses it.
 #[test]
 fn a_node_that_ends_before_anybody_proved_to_have_reached_it_is_missed_all_the_same() {
