@@ -126,7 +126,7 @@ impl Node {
     /// fail: of those who could few are left.
     pub(super) fn volunteer(&mut self, now: Now, id: ControllerId, live: usize) {
         let linked = self.links.values().any(|link| link.is_outgoing_edge() && link.node == Some(id));
-        let must = self.is_in_need(now.mono) && self.detector.looking() < MAX_LOOKS;
+        let must = self.is_in_need(now.mono) && self.detector.looking() < self.settings.max_looks(MAX_LOOKS);
         if !linked && (must || self.rng.chance(VOLUNTEERS / live.max(1) as f64)) {
             self.miss_silent(now, Some(id));
         }

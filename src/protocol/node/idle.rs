@@ -169,7 +169,7 @@ impl Node {
         let missed = self.detector.take_probes();
         let under_way = self.links.values().filter(|link| link.is_look()).count();
         let ripe = self.dial_backs.iter().take_while(|(due, _)| *due <= tick.now.mono).count();
-        let room = MAX_DIAL_BACKS.saturating_sub(under_way).min(ripe);
+        let room = self.settings.max_looks(MAX_DIAL_BACKS).saturating_sub(under_way).min(ripe);
         // The others get their turn when one of these is over, which calls for the next tick.
         let untested: Vec<ControllerId> = self.dial_backs.drain(..room).map(|(_, id)| id).collect();
         tick.wait(self.dial_backs.front().map(|(due, _)| *due));

@@ -81,6 +81,14 @@ pub struct Settings {
     pub max_events: usize,
 }
 
+impl Settings {
+    /// Looks under way that others may cause, each a socket and a thread beside those of `max_outgoing`: so many, and on a small
+    /// machine no more than its owner lets it dial.
+    pub(super) fn max_looks(&self, most: usize) -> usize {
+        most.min(self.max_outgoing)
+    }
+}
+
 /// Addresses remembered over a restart, at most 450 bytes each: whoever finds none of so many alive is alone for other
 /// reasons. `known.json` stays far below the length at which it is taken for damaged, and no ban is lost to that, however
 /// large the limits are.
