@@ -17,7 +17,7 @@ mod keys;
 mod load;
 mod requests;
 mod services;
-mod size;
+pub mod size;
 mod subject;
 
 use std::collections::BTreeMap;
@@ -360,6 +360,10 @@ impl Limits {
     const USUAL_BUDGET: usize = 64 << 20;
     /// Below this a queue does not hold one message.
     const LEAST_QUEUE: usize = 64 << 10;
+    /// A line holds the longest call of a person, whatever payloads may be.
+    const LEAST_LINE: usize = 128 << 10;
+    /// Of sixteen clients, longer ones would be more than all else that a node keeps.
+    const LONGEST_LINE: usize = 2 << 20;
 
     /// [`Limits::max_queued`] as the budget has it.
     pub fn queued(&self) -> usize {
@@ -374,6 +378,12 @@ impl Limits {
     /// [`Limits::max_outstanding_bytes`] as the budget has it.
     pub fn outstanding_bytes(&self) -> usize {
         self.within_budget(self.max_outstanding_bytes)
+    }
+
+    /// The longest line at the admin socket: what a request is there in base64, and its frame. Of each client so much may
+    /// come, and twice as much may wait for it.
+    pub fn admin_line(&self) -> usize {
+        self.max_payload.saturating_mul(2).clamp(Self::LEAST_LINE, Self::LONGEST_LINE)
     }
 
     fn within_budget(&self, bytes: usize) -> usize {

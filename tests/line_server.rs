@@ -20,7 +20,7 @@ struct Server {
 impl Server {
     fn new(patience: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let settings = LineServerSettings { max_clients: 16, refusal: "no room".into(), patience };
+        let settings = LineServerSettings { max_clients: 16, max_line: 2 << 20, refusal: "no room".into(), patience };
         let server = LineServer::bind(&directory.path().join("a.sock"), settings).unwrap();
         Self { server, directory, pending: Vec::new() }
     }

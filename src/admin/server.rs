@@ -25,6 +25,7 @@ use super::providers::Providers;
 use super::socket::{self, FileId, SocketError};
 use super::turns::{MAX_CALLS, MAX_WAITING, Turn, Turns};
 use crate::clock::Clock;
+use crate::config::size;
 use crate::protocol::reason::Reason;
 use crate::protocol::refusal_log::RefusalLog;
 use crate::protocol::report::SCHEMA;
@@ -50,12 +51,12 @@ impl AdminServer {
     ///
     /// # Errors
     /// A node answers there, something else lies there, or the system says no.
-    pub fn start(path: &Path, max_clients: usize, desk: Box<dyn Desk>) -> Result<Self, SocketError> {
+    pub fn start(path: &Path, max_clients: usize, max_line: usize, desk: Box<dyn Desk>) -> Result<Self, SocketError> {
         socket::clear(path)?;
         let failed = |error| SocketError::Failed(path.to_owned(), error);
         let refusal = AdminError::negative("overloaded", "the node serves as many admin clients as it may: try again");
         let refusal = Answer::Error(refusal).line();
-        let settings = LineServerSettings { max_clients, refusal, patience: PATIENCE };
+        let settings = LineServerSettings { max_clients, max_line, refusal, patience: PATIENCE };
         let lines = LineServer::bind(path, settings).map_err(failed)?;
         let (stop, stopped) = bounded(0);
         // As many as there are calls at work: whoever answers never blocks.
@@ -63,7 +64,8 @@ impl AdminServer {
         let waker = lines.waker();
         let (turns, clock, refusals) = (Turns::new(), Clock::start(), RefusalLog::default());
         let (providers, recalls) = (Providers::default(), BTreeMap::new());
-        let admin = Admin { lines, desk, turns, recalls, providers, sender, answers, stopped, clock, refusals };
+        let admin =
+            Admin { lines, max_line, desk, turns, recalls, providers, sender, answers, stopped, clock, refusals };
         let mut server = Self { path: path.to_owned(), file: FileId::of(path), waker, stop: Some(stop), thread: None };
         let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || admin.run()).map_err(failed)?;
         server.thread = Some(thread);
@@ -88,6 +90,7 @@ impl Drop for AdminServer {
 /// What the thread owns.
 struct Admin {
     lines: LineServer,
+    max_line: usize,
     desk: Box<dyn Desk>,
     /// Of calls that were understood, and of others: these are answered in their turn as well.
     turns: Turns<ClientId, Result<Verb, AdminError>>,
@@ -146,7 +149,7 @@ impl Admin {
             LineEvent::BadLine { client, why } => self.dismiss(
                 client,
                 match why {
-                    LineFault::TooLong => "a line has at most 2 MiB".to_owned(),
+                    LineFault::TooLong => format!("a line has at most {}", size::text(self.max_line)),
                     LineFault::NotUtf8 => "a line is UTF-8".to_owned(),
                     LineFault::Unfinished => format!("a line has to be finished within {} s", PATIENCE.as_secs()),
                 },
@@ -270,7 +273,7 @@ mod tests {
     fn serve(desk: impl FnMut(Verb, Reply) + Send + 'static) -> (TempDir, PathBuf, AdminServer) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(socket::NAME);
-        let server = AdminServer::start(&path, 2, Box::new(desk)).unwrap();
+        let server = AdminServer::start(&path, 2, 2 << 20, Box::new(desk)).unwrap();
         (dir, path, server)
     }
 
@@ -364,7 +367,7 @@ mod tests {
     fn its_end_delivers_what_was_answered_and_takes_the_socket_away() {
         let (keep, kept) = bounded(1);
         let (_dir, path, server) = serve(desk(keep));
-        assert!(matches!(AdminServer::start(&path, 2, Box::new(|_, _| {})), Err(SocketError::InUse(_))));
+        assert!(matches!(AdminServer::start(&path, 2, 2 << 20, Box::new(|_, _| {})), Err(SocketError::InUse(_))));
         let mut client = UnixStream::connect(&path).unwrap();
         client.write_all(b"{\"verb\":\"leave\"}\n").unwrap();
         kept.recv().unwrap().answer(Answer::ok(&"bye"));

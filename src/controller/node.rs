@@ -178,7 +178,9 @@ impl Node {
         let (loads, label) = (node.loads.clone(), node.about.label.clone());
         let desk = NodeDesk::new(node.asker.clone(), loads, label, config.requests.timeout);
         let path = config.node.socket_path();
-        node.admin = Some(AdminServer::start(&path, config.limits.max_admin_clients, Box::new(desk))?);
+        let limits = &config.limits;
+        let desk = Box::new(desk);
+        node.admin = Some(AdminServer::start(&path, limits.max_admin_clients, limits.admin_line(), desk)?);
         node.start_loops(acceptor, inlets, state, &config)?;
         Ok(node)
     }

@@ -19,10 +19,6 @@ use mio::net::UnixStream;
 use super::connection::uninterrupted;
 use super::line_server::LineFault;
 
-/// The longest line of a client: a payload of 1 MiB in base64, and its frame.
-pub(super) const MAX_LINE: usize = 2 * 1024 * 1024;
-/// The most that is queued for a client, unless a single line is longer.
-pub(super) const MAX_OUTWARD: usize = 4 * 1024 * 1024;
 /// Lines taken from a client before the others have their turn.
 const LINES_A_TURN: usize = 64;
 /// Bytes read before it.
@@ -41,6 +37,7 @@ pub(super) struct Client {
     /// So far there is no newline in `inward`.
     scanned: usize,
     outward: VecDeque<u8>,
+    max_line: usize,
     half_line_since: Option<Instant>,
     stuck_since: Option<Instant>,
 }
@@ -56,7 +53,7 @@ enum Stage {
 pub(super) struct Gone;
 
 impl Client {
-    pub(super) fn new(stream: UnixStream) -> Self {
+    pub(super) fn new(stream: UnixStream, max_line: usize) -> Self {
         Self {
             stream,
             stage: Stage::Open,
@@ -65,6 +62,7 @@ impl Client {
             inward: Vec::new(),
             scanned: 0,
             outward: VecDeque::new(),
+            max_line,
             half_line_since: None,
             stuck_since: None,
         }
@@ -96,7 +94,7 @@ impl Client {
         if matches!(self.stage, Stage::Closing) {
             return Ok(());
         }
-        if !self.outward.is_empty() && self.outward.len() + line.len() >= MAX_OUTWARD {
+        if !self.outward.is_empty() && self.outward.len() + line.len() >= 2 * self.max_line {
             return Err(Gone);
         }
         self.outward.extend(line.as_bytes());
@@ -163,7 +161,7 @@ impl Client {
 
     fn read(&mut self, buffer: &mut [u8]) {
         let mut taken = 0;
-        while self.readable && taken < BYTES_A_TURN && self.inward.len() <= MAX_LINE {
+        while self.readable && taken < BYTES_A_TURN && self.inward.len() <= self.max_line {
             match uninterrupted(|| self.stream.read(buffer)) {
                 Ok(0) => {
                     self.readable = false;
@@ -193,7 +191,7 @@ impl Client {
                 break;
             };
             let line = std::str::from_utf8(&self.inward[start..end]).map(str::to_owned);
-            let fault = if end - start > MAX_LINE { Some(LineFault::TooLong) } else { None };
+            let fault = if end - start > self.max_line { Some(LineFault::TooLong) } else { None };
             self.scanned = end + 1;
             start = end + 1;
             self.half_line_since = None;
@@ -204,7 +202,7 @@ impl Client {
         }
         self.inward.drain(..start);
         self.scanned -= start;
-        if self.inward.len() > MAX_LINE && self.scanned == self.inward.len() {
+        if self.inward.len() > self.max_line && self.scanned == self.inward.len() {
             return self.spoil(LineFault::TooLong, lines);
         }
         if self.inward.is_empty() {

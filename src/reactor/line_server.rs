@@ -31,8 +31,10 @@ const EXHAUSTED_TOLD: Duration = Duration::from_secs(60);
 /// How a server treats its clients.
 #[derive(Clone, Debug)]
 pub struct LineServerSettings {
-    /// The most clients at once. Each may cost 2 MiB inward and 4 MiB outward.
+    /// The most clients at once.
     pub max_clients: usize,
+    /// The longest line of a client. Each may cost so much inward, and twice as much outward.
+    pub max_line: usize,
     /// The line that one client more is told before it is closed.
     pub refusal: String,
     /// How long half a line may stay unfinished, and a write stuck: 5 s is long for a neighbour on the same machine.
@@ -46,7 +48,7 @@ pub struct ClientId(usize);
 /// What is wrong with a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LineFault {
-    /// More than 2 MiB.
+    /// More than `max_line`.
     TooLong,
     /// Not UTF-8.
     NotUtf8,
@@ -161,8 +163,8 @@ impl LineServer {
         }
     }
 
-    /// Sends a line to a client; to one that is gone, nothing. More than 4 MiB unread is the end of a client, but for a
-    /// single line, which may be longer.
+    /// Sends a line to a client; to one that is gone, nothing. More than two of its longest lines unread is the end of a
+    /// client, but for a single line, which may be longer.
     pub fn send(&mut self, client: ClientId, line: &str) {
         let Some(known) = self.clients.get_mut(&client) else { return };
         if known.push(line).is_err() {
@@ -246,7 +248,7 @@ impl LineServer {
             let _ = stream.write_all(format!("{}\n", self.settings.refusal).as_bytes());
             self.found.push(LineEvent::Refused);
         } else if self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).is_ok() {
-            self.clients.insert(ClientId(token.0), Client::new(stream));
+            self.clients.insert(ClientId(token.0), Client::new(stream, self.settings.max_line));
         }
     }
 

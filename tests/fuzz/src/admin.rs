@@ -60,8 +60,12 @@ impl Place {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory for a socket");
         let path = directory.path().join("s");
-        let settings =
-            LineServerSettings { max_clients: 4, refusal: String::new(), patience: Duration::from_secs(3600) };
+        let settings = LineServerSettings {
+            max_clients: 4,
+            max_line: 2 << 20,
+            refusal: String::new(),
+            patience: Duration::from_secs(3600),
+        };
         let server = LineServer::bind(&path, settings).expect("a socket");
         Self { server, path, _directory: directory }
     }
