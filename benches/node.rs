@@ -305,6 +305,7 @@ fn settings() -> Settings {
         refute_window: ms(2000),
         max_outgoing: 64,
         max_incoming: 1024,
+        arrivals: Rate { per_second: 100_000, burst: 100_000 },
         admission: Rate { per_second: 100_000, burst: 100_000 },
         exempt_loopback: true,
         max_pending: 128,

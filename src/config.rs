@@ -302,6 +302,10 @@ pub struct Limits {
     /// How many may come at once before that rate counts. 256 lets every host of a /24 in after a power cut; lower
     /// stops a flood sooner. Bound: 1 to 100,000.
     pub connections_burst: usize,
+    /// The same of all networks together, but for addresses of nodes that are up. A stranger costs a third of a millisecond
+    /// even if he says nothing: lower bounds what a crowd of them takes of the processor, higher lets more newcomers in at
+    /// once. Bound: 1 to 100,000.
+    pub connections_per_second: usize,
     /// Whether connections from this machine are exempt from what is counted by network. They share one address, so
     /// with `false` many nodes on one machine, as in a test, get into each other's way; with `true` a program on it can
     /// keep strangers out. Bound: true or false.
@@ -401,6 +405,7 @@ impl Default for Limits {
             max_pending_per_prefix: 8,
             connections_per_prefix: 32,
             connections_burst: 256,
+            connections_per_second: 100_000,
             exempt_loopback: true,
             handshake_timeout: Duration::from_secs(5),
             max_queued: 2 << 20,

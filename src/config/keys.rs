@@ -249,6 +249,8 @@ fn limits() -> Vec<Key> {
             .help("New connections a second from one /24 or /64"),
         Key::new("limits.connections_burst", Count(|c| &mut c.limits.connections_burst, 1, 100_000))
             .help("How many may come at once before that rate counts"),
+        Key::new("limits.connections_per_second", Count(|c| &mut c.limits.connections_per_second, 1, 100_000))
+            .help("New connections a second from all networks"),
         Key::new("limits.exempt_loopback", Switch(|c| &mut c.limits.exempt_loopback))
             .help("Whether loopback is exempt from limits per /24"),
         Key::new("limits.handshake_timeout", Time(|c| &mut c.limits.handshake_timeout, 100 * MS, 2 * MINUTE))

@@ -70,6 +70,10 @@ pub fn settings(config: &Config, advertise: SocketAddr) -> Settings {
         refute_window: discovery.refute_window,
         max_outgoing: limits.max_outgoing,
         max_incoming: limits.max_incoming,
+        arrivals: Rate {
+            per_second: narrow(limits.connections_per_second),
+            burst: narrow(limits.connections_per_second.max(limits.connections_burst)),
+        },
         admission: Rate { per_second: narrow(limits.connections_per_prefix), burst: narrow(limits.connections_burst) },
         exempt_loopback: limits.exempt_loopback,
         max_pending: limits.max_pending,

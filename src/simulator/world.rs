@@ -372,6 +372,7 @@ fn settings(number: usize, connect: Vec<HostPort>, interval: Duration) -> Settin
         refute_window: ms(2000),
         max_outgoing: 64,
         max_incoming: 1024,
+        arrivals: Rate { per_second: 100_000, burst: 100_000 },
         admission: Rate { per_second: 32, burst: 256 },
         exempt_loopback: true,
         max_pending: 128,

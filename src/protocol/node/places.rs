@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   accepted ──▶ banned?             an address that is kept out costs nothing more
-//!            ──▶ too-fast?           a bucket per /24 or /64, before a thread or a key is spent
+//!            ──▶ too-fast?           a bucket per /24 or /64, and one for all but the known, before a thread or a key is
+//!                                    spent
 //!            ──▶ too-many-pending?   the oldest stranger goes: of the newcomer's own network if that has its share,
 //!                                    else of the network that has most
 //!   Hello    ──▶ every place taken?  the evicted one is chosen by what cannot be faked, or the newcomer is refused
@@ -47,6 +48,9 @@ impl Node {
         if !exempt && !self.admission_rate.admits(ip, now.mono) {
             return Err(Reason::TooFast);
         }
+        if !exempt && !self.arrival_rate.take(self.settings.arrivals, now.mono) && !self.lives_at(ip) {
+            return Err(Reason::TooFast);
+        }
         let unknown = |link: &&Link| link.direction == Direction::Incoming && link.phase != Phase::Established;
         // Those that were told to go have not all gone yet: as many again, and no more.
         if self.links.values().filter(unknown).count() >= self.settings.max_pending.saturating_mul(2) {
@@ -70,6 +74,11 @@ impl Node {
             self.dismiss(victim, Reason::TooManyPending, actions);
         }
         Ok(())
+    }
+
+    /// True if a node that is up says that this is its address: a crowd of strangers must not keep it out.
+    fn lives_at(&self, ip: IpAddr) -> bool {
+        self.view.up().any(|(_, entry)| entry.record().body.address.ip() == ip)
     }
 
     /// A tail has shown who it is and is to stay: if every place is taken, one that counts for less goes.

@@ -61,6 +61,8 @@ pub struct Settings {
     pub max_outgoing: usize,
     /// Bound on established incoming connections.
     pub max_incoming: usize,
+    /// How fast connections may come from all who are not known to live at their address.
+    pub arrivals: Rate,
     /// How fast connections may come from one /24 or /64.
     pub admission: Rate,
     /// Whether loopback is exempt from what is counted per /24.

@@ -60,6 +60,7 @@ fn settings(number: u8) -> Settings {
         refute_window: ms(2000),
         max_outgoing: 64,
         max_incoming: 1024,
+        arrivals: Rate { per_second: 100_000, burst: 100_000 },
         admission: Rate { per_second: 32, burst: 256 },
         exempt_loopback: true,
         max_pending: 128,

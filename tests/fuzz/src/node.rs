@@ -66,6 +66,7 @@ pub fn settings() -> Settings {
         refute_window: ms(2000),
         max_outgoing: 5,
         max_incoming: 4,
+        arrivals: Rate { per_second: 16, burst: 24 },
         admission: Rate { per_second: 4, burst: 6 },
         exempt_loopback: false,
         max_pending: 4,

@@ -32,6 +32,23 @@ fn one_network_that_comes_too_fast_is_refused_before_anything_is_made() {
     assert_eq!((0..1000).filter(|_| node.accepted(NOW, local, &mut actions).is_ok()).count(), 256);
 }
 
+/// Each from a network of its own, so that no bound for one network helps.
+#[test]
+fn a_crowd_from_many_networks_is_refused_and_keeps_no_node_out_that_is_known() {
+    let mut node = node(1);
+    tail(&mut node, 2, Purpose::Overlay);
+    node.settings.arrivals = Rate { per_second: 10, burst: 20 };
+    let come = |node: &mut Node, now| {
+        (0..200).filter(|n| node.accepted(now, stranger(*n, 1), &mut Vec::new()).is_ok()).count()
+    };
+    assert_eq!(come(&mut node, NOW), 20);
+    assert_eq!(node.refused()[&Reason::TooFast], 180);
+    assert!(node.accepted(NOW, address(2), &mut Vec::new()).is_ok(), "a node that is up lives there");
+    assert!(node.accepted(NOW, address(3), &mut Vec::new()).is_err());
+    let later = Now { mono: NOW.mono + Duration::from_secs(1), ..NOW };
+    assert_eq!(come(&mut node, later), 10);
+}
+
 /// What the head answers to a tail of this number that comes once more.
 fn comes_again(head: &mut Node, number: u8, purpose: Purpose) -> Vec<Action> {
     let peer = head.accepted(NOW, address(number), &mut Vec::new()).unwrap();
