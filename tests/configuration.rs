@@ -48,6 +48,22 @@ fn the_documented_file_holds_every_key_with_its_default() {
     );
 }
 
+/// The file for small machines says only what it changes, and changes all that it says.
+#[test]
+fn the_file_for_small_machines_is_sound_and_repeats_no_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/constrained.toml");
+    let output = kithd(path.parent().unwrap(), ["config", "check", "--config", "constrained.toml"]);
+    assert!(output.status.success(), "{output:?}");
+    let loaded = Config::load(Some(&path), &Overrides::default()).unwrap();
+    let said = keys().iter().filter(|key| loaded.origins.of(key.name).to_string().contains("constrained.toml"));
+    let said: Vec<_> = said.collect();
+    assert!(said.len() > 20, "{said:?}");
+    for key in said {
+        assert_ne!(key.words(&loaded.config), key.words(&Config::default()), "{} is the default", key.name);
+    }
+    assert_eq!(loaded.config.limits.memory_budget, 4 << 20);
+}
+
 fn is_setting(line: &str) -> bool {
     line.contains(" = ") && name(line).bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
 }
