@@ -13,6 +13,7 @@
 
 pub mod access;
 mod alarms;
+mod allowance;
 pub mod asking;
 mod asking_later;
 mod awaiting;

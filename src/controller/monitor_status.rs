@@ -2,13 +2,14 @@
 //! report, which is handed over or dumped. It is also the loop that writes what is kept over a restart: of all loops the
 //! one whose waiting for a disk harms nobody.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use rustix::io::Errno;
 
 use super::lines::StatusCall;
 use super::log_watch::LogWatch;
@@ -134,7 +135,7 @@ impl MonitorStatus {
             Err(error) => {
                 self.next_save = Some(Instant::now() + self.retry);
                 self.retry = (self.retry * 2).min(MAX_SAVE_RETRY);
-                let cure = cure(error.kind());
+                let cure = cure(&error);
                 Some(format!(
                     "known.json cannot be written: {error}: {cure}; the node goes on from memory and tries again"
                 ))
@@ -306,8 +307,11 @@ impl Window {
 }
 
 /// What helps against a write that failed.
-fn cure(cause: ErrorKind) -> &'static str {
-    match cause {
+fn cure(cause: &io::Error) -> &'static str {
+    if matches!(Errno::from_io_error(cause), Some(Errno::MFILE | Errno::NFILE)) {
+        return "raise the limit of open files, or lower what limits says of connections";
+    }
+    match cause.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room in the state directory",
         ErrorKind::ReadOnlyFilesystem => "mount the state directory for writing",
         ErrorKind::PermissionDenied => "let the node write to its state directory",

@@ -20,7 +20,7 @@ use super::reload::{self, Reloaded};
 use super::settings::{about, built_ins, settings, times, window};
 use super::start_error::StartError;
 use super::state_dir::StateDir;
-use super::{built_in, configured};
+use super::{allowance, built_in, configured};
 use super::{counting, explain, listen, main_loop, monitor_idle, network_discovery, resolver, tagging, threads};
 use crate::admin::api::AdminError;
 use crate::admin::server::AdminServer;
@@ -123,6 +123,10 @@ impl Node {
         if let Some(damage) = damage {
             log::warn!("{damage}");
             thinking.warn("known-addresses", Some(damage));
+        }
+        if let Some(lack) = allowance::lack(&config) {
+            log::warn!("{lack}");
+            thinking.warn("descriptors", Some(lack));
         }
         let services =
             Arc::new(Services::new(config.limits.workers, config.limits.max_calls, config.limits.max_payload));
