@@ -12,11 +12,12 @@ mod report;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use daemon::{Daemon, Network, write};
 use patience::{SOON, until};
 use report::agreed;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 fn bench(args: &[&str]) -> Output {
@@ -64,6 +65,44 @@ fn each_workload_has_its_figures() {
 }
 
 #[test]
+fn peers_and_payloads_are_as_many_and_as_long_as_wanted() {
+    let sizes = ["--peers", "3", "--payload", "300000", "--workloads", "W3,W5,W2"];
+    let output = bench(&[&["--span", "100ms", "--format", "json"], &sizes[..]].concat());
+    assert_eq!((output.status.code(), said(&output.stderr)), (Some(0), ""));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // Not more than 4 MiB are under way on a connection.
+    for (workload, peers, window, payload) in [
+        ("W2", Value::Null, json!(13), json!(300_000)),
+        ("W3_inline", json!(3), json!(13), json!(300_000)),
+        ("W5", json!(3), Value::Null, Value::Null),
+    ] {
+        let told = &report["workloads"][workload];
+        assert_eq!(
+            (&told["peers"], &told["window"], &told["payload_bytes"]),
+            (&peers, &window, &payload),
+            "{workload}"
+        );
+    }
+    assert!(report["workloads"]["W5"]["rss_kib_per_peer"].is_f64());
+}
+
+#[test]
+fn one_that_is_interrupted_ends_and_leaves_nothing_behind() {
+    let place = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kithd"));
+    command.args(["bench", "--span", "1h", "--workloads", "W2p"]).env("TMPDIR", place.path());
+    let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let count = || place.path().read_dir().unwrap().count();
+    until("it has begun", SOON, || if count() == 1 { Ok(()) } else { Err("it has no directory".to_owned()) });
+    kill_process(Pid::from_child(&running), Signal::INT).unwrap();
+    let output = running.wait_with_output().unwrap();
+    let line = said(&output.stderr);
+    assert_eq!((output.status.code(), line.lines().count(), output.stdout.len()), (Some(1), 1, 0), "{line}");
+    assert!(line.contains("interrupted"), "{line}");
+    assert_eq!(count(), 0);
+}
+
+#[test]
 fn what_an_earlier_one_has_said_is_compared() {
     let place = tempfile::tempdir().unwrap();
     let old = place.path().join("old.json");
@@ -80,6 +119,9 @@ fn what_it_cannot_do_is_said_in_one_line() {
     for (args, why) in [
         (&["--workloads", "W7"][..], "W7"),
         (&["--span", "1ms"], "must be 100ms to 1h"),
+        (&["--peers", "0"], "--peers"),
+        (&["--payload", "1048577"], "--payload"),
+        (&["--peers", "2", "--connect", "a"], "--connect"),
         (&["--compare", "/no/such/file"], "/no/such/file"),
         (&["--compare", "/dev/null"], "kithd bench --format json"),
     ] {

@@ -33,7 +33,7 @@ use self::live::Live;
 use self::pair::Pair;
 use self::system::Machine;
 use self::tell::Bar;
-use self::workloads::{ALL, Workload};
+use self::workloads::{ALL, Sizes, Workload};
 use super::client_args::{self, FORMATS};
 use super::{NOT_STARTED, USAGE, allocator, descriptors, fail, print, terminal};
 use crate::admin::api::AdminError;
@@ -46,6 +46,10 @@ const AGAINST_PAIR: &str = "pair";
 /// Bounds of `--span`.
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3600);
+/// Of `--peers`: each end has a descriptor for each, and both a thread.
+const MOST_PEERS: u64 = 4096;
+/// Of `--payload`: what a node takes by default.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// The verb's arguments.
 pub fn command() -> Command {
@@ -54,6 +58,9 @@ pub fn command() -> Command {
     let span = Arg::new("span").long("span").value_name("DURATION").value_parser(span).default_value("3s");
     let compare = Arg::new("compare").long("compare").value_name("FILE").value_parser(value_parser!(PathBuf));
     let connect = Arg::new("connect").long("connect").value_name("NODE");
+    let peers = Arg::new("peers").long("peers").value_name("N").value_parser(value_parser!(u64).range(1..=MOST_PEERS));
+    let payload =
+        Arg::new("payload").long("payload").value_name("BYTES").value_parser(value_parser!(u64).range(..=MOST_BYTES));
     let serve = Arg::new("serve").long("serve").value_parser(value_parser!(PathBuf)).hide(true);
     let list = ALL.iter().map(|workload| format!("  {:10} {}\n", workload.name, workload.about));
     let command = Command::new("bench")
@@ -63,6 +70,8 @@ pub fn command() -> Command {
             span.help("How long each is measured"),
             compare.help("Compare with what an earlier bench printed as JSON"),
             connect.help("Against this node (its label, id or unique beginning of its id), asked by the one at the socket"),
+            peers.help("How many connections W3 has, and W5 [default: 64, and 1000]").conflicts_with("connect"),
+            payload.help("How long each request is, and its answer [default: 64, and 1048576 in W4]"),
             serve,
         ])
         .after_help(format!(
@@ -94,6 +103,8 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Some(chosen) => ALL.into_iter().filter(|one| chosen.clone().any(|some| some.contains(one))).collect(),
         None => ALL.to_vec(),
     };
+    let sizes = Sizes { peers: number(matches, "peers"), payload: number(matches, "payload") };
+    let chosen: Vec<Workload> = chosen.into_iter().map(|workload| workload.sized(sizes)).collect();
     let measured = match matches.get_one::<String>("connect") {
         Some(node) => measure_live(&client_args::socket(matches), node, &chosen, span),
         None if names_a_socket(matches) => {
@@ -111,6 +122,11 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     } else {
         tell::table(&report, old, terminal::colourful())
     })
+}
+
+fn number(matches: &ArgMatches, name: &str) -> Option<usize> {
+    // Both are below what any machine can count to.
+    matches.get_one::<u64>(name).and_then(|number| usize::try_from(*number).ok())
 }
 
 /// Typed, and not of the environment, which is the same for all verbs.

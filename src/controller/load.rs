@@ -36,6 +36,26 @@ pub enum Manner {
     Logical(usize),
 }
 
+impl Manner {
+    /// How many requests are under way at a time.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Lone => 1,
+            Self::Window(count) | Self::Callers(count) | Self::Logical(count) => count,
+        }
+    }
+
+    /// The same with no more of them than so many.
+    pub fn at_most(self, most: usize) -> Self {
+        match self {
+            Self::Lone => Self::Lone,
+            Self::Window(count) => Self::Window(count.min(most)),
+            Self::Callers(count) => Self::Callers(count.min(most)),
+            Self::Logical(count) => Self::Logical(count.min(most)),
+        }
+    }
+}
+
 /// What is to be asked, and for how long.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Load {
@@ -77,7 +97,12 @@ impl Node {
     /// # Errors
     /// Of the first request that was not answered as it should.
     pub fn load(&self, target: &str, load: &Load) -> Result<Loaded, RequestError> {
-        put(&self.asker, target, load, Over::default())
+        self.load_until(target, load, Over::default())
+    }
+
+    /// The same, and over earlier if somebody wants that.
+    pub(crate) fn load_until(&self, target: &str, load: &Load, over: Over) -> Result<Loaded, RequestError> {
+        put(&self.asker, target, load, over)
     }
 }
 
@@ -211,7 +236,8 @@ pub fn circle(callers: &[Ask], length: usize, span: Duration, over: Over) -> Res
         length,
         answered: AtomicU64::new(0),
         open: AtomicUsize::new(callers.len()),
-        is_over: over,
+        over,
+        is_over: AtomicBool::new(false),
         error: Mutex::new(None),
         ended,
     });
@@ -233,7 +259,10 @@ struct Circle {
     length: usize,
     answered: AtomicU64,
     open: AtomicUsize,
-    is_over: Over,
+    /// Somebody wants it to be.
+    over: Over,
+    /// Its time has come, or one of them has failed.
+    is_over: AtomicBool,
     error: Mutex<Option<RequestError>>,
     ended: Sender<()>,
 }
@@ -241,7 +270,7 @@ struct Circle {
 impl Circle {
     /// One caller's next request.
     fn next(self: Arc<Self>, ask: Ask) {
-        if self.is_over.load(Ordering::Relaxed) {
+        if self.is_over.load(Ordering::Relaxed) || self.over.load(Ordering::Relaxed) {
             return self.leave(None);
         }
         let (circle, again) = (Arc::clone(&self), Arc::clone(&ask));

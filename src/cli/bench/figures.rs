@@ -31,10 +31,14 @@ pub(super) struct BenchReport {
 pub(super) struct Figures {
     /// Requests that were answered.
     pub(super) requests: u64,
-    /// How many were under way at a time, if the nodes' limits allow fewer than the workload has.
+    /// Connections, if others than the workload has were wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) peers: Option<usize>,
+    /// How many were under way at a time on each, if not as many as the workload has: for a live node's limits, or because
+    /// other payloads were wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) window: Option<usize>,
-    /// Bytes of each payload, if they allow fewer than it has.
+    /// Bytes of each payload, if not as many as it has, for the same reasons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) payload_bytes: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +88,7 @@ impl Figures {
 
     /// True if both were measured in the same way.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        (self.window, self.payload_bytes) == (other.window, other.payload_bytes)
+        (self.peers, self.window, self.payload_bytes) == (other.peers, other.window, other.payload_bytes)
     }
 }
 

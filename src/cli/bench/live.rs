@@ -112,7 +112,7 @@ impl Live {
             payload_bytes,
             ..Figures::default()
         };
-        Ok(figures.at_rate_of(loaded.answered, elapsed, size.payload, workload.is_bulk()))
+        Ok(workload.with_sizes(figures.at_rate_of(loaded.answered, elapsed, size.payload, workload.is_bulk())))
     }
 
     fn load(&mut self, manner: Manner, size: Size, span: Duration) -> Result<LoadReport, AdminError> {
@@ -188,11 +188,7 @@ struct Size {
 
 impl Size {
     fn of(manner: Manner, payload: usize) -> Self {
-        let count = match manner {
-            Manner::Lone => 1,
-            Manner::Window(count) | Manner::Callers(count) | Manner::Logical(count) => count,
-        };
-        Self { count, payload }
+        Self { count: manner.count(), payload }
     }
 
     /// Half of what was refused with this code; `None` if less of it does not help.

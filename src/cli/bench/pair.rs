@@ -12,6 +12,8 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::admin::api::Verb;
@@ -20,6 +22,7 @@ use crate::cli::interrupts::Interrupts;
 use crate::cli::place::Place;
 use crate::cli::{NOT_STARTED, descriptors, fail, terminal};
 use crate::config::Config;
+use crate::controller::load::Over;
 use crate::protocol::identity::Label;
 use crate::protocol::report::Report;
 use crate::{Node, Outcome, Request};
@@ -34,6 +37,8 @@ pub(super) const SERVER: &str = "bench-server";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// More than any workload has connections.
 const MANY: usize = 8192;
+/// As many as may wait: all that 4,096 connections have under way.
+const MOST_CALLS: usize = 65_535;
 
 /// Both of them.
 pub(super) struct Pair {
@@ -41,9 +46,20 @@ pub(super) struct Pair {
     pub(super) config: Config,
     pub(super) address: SocketAddr,
     interrupts: Interrupts,
-    server: Child,
+    server: Server,
     socket: PathBuf,
     _place: Place,
+}
+
+/// The other one's process. It has to be gone before its directory is.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The end of its standard input is its own.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
 }
 
 impl Pair {
@@ -52,12 +68,12 @@ impl Pair {
         let interrupts = Interrupts::start().map_err(|error| error.to_string())?;
         let place = Place::make("bench")?;
         let directory = place.of(0);
-        let mut server = serve_elsewhere(&directory).map_err(|error| format!("cannot start the server: {error}"))?;
+        let server = serve_elsewhere(&directory).map_err(|error| format!("cannot start the server: {error}"))?;
+        let mut server = Server(server);
         let mut line = String::new();
-        let said = server.stdout.take().map(|out| BufReader::new(out).read_line(&mut line));
+        let said = server.0.stdout.take().map(|out| BufReader::new(out).read_line(&mut line));
         let Some(address) = said.and_then(Result::ok).and_then(|_| line.trim().parse().ok()) else {
-            let _ = server.kill();
-            let _ = server.wait();
+            let _ = server.0.kill();
             return Err("the server did not start: see above".to_owned());
         };
         let mut config = config(&place.of(1), "bench-client");
@@ -71,7 +87,7 @@ impl Pair {
 
     /// The server's process.
     pub(super) fn server(&self) -> u32 {
-        self.server.id()
+        self.server.0.id()
     }
 
     /// What the server has counted so far.
@@ -79,6 +95,16 @@ impl Pair {
         let said = Client::connect(&self.socket).and_then(|mut client| client.call(&Verb::Status));
         let said = said.map_err(|error| error.to_string())?;
         serde_json::from_str(said.get()).map_err(|error| error.to_string())
+    }
+
+    /// Set once somebody has seen enough.
+    pub(super) fn over(&self) -> Over {
+        Arc::clone(&self.interrupts.seen)
+    }
+
+    /// Nothing, unless somebody has.
+    pub(super) fn go_on(&self) -> Result<(), String> {
+        if self.interrupts.seen.load(Ordering::Relaxed) { Err("interrupted".to_owned()) } else { Ok(()) }
     }
 
     /// Until it is over, or somebody has seen enough.
@@ -96,14 +122,6 @@ impl Pair {
         }
         let said = self.client.request(SERVER, INLINE, b"?", PATIENCE);
         said.map(drop).map_err(|error| format!("the two do not meet: {error}"))
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        // The end of its standard input is the server's; it has to be gone before its directory is.
-        drop(self.server.stdin.take());
-        let _ = self.server.wait();
     }
 }
 
@@ -142,7 +160,7 @@ fn config(directory: &Path, label: &str) -> Config {
     config.node.state_dir = directory.to_owned();
     config.listen.addresses = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     let limits = &mut config.limits;
-    (limits.max_incoming, limits.max_pending, limits.max_calls) = (MANY, MANY, MANY);
+    (limits.max_incoming, limits.max_pending, limits.max_calls) = (MANY, MANY, MOST_CALLS);
     config
 }
 
