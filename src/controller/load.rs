@@ -183,13 +183,14 @@ fn callers(
     count: usize,
     over: &AtomicBool,
 ) -> Result<Loaded, RequestError> {
-    let start = Instant::now();
+    let (start, has_failed) = (Instant::now(), AtomicBool::new(false));
+    let is_over = || has_failed.load(Ordering::Relaxed) || over.load(Ordering::Relaxed);
     let call = || {
         let mut answered = 0;
-        while start.elapsed() < load.span && !over.load(Ordering::Relaxed) {
+        while start.elapsed() < load.span && !is_over() {
             let asked = check(asker.request(target, &load.service, payload, PATIENCE), payload.len());
             // The others need not go on either.
-            asked.inspect_err(|_| over.store(true, Ordering::Relaxed))?;
+            asked.inspect_err(|_| has_failed.store(true, Ordering::Relaxed))?;
             answered += 1;
         }
         Ok(answered)

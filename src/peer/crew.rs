@@ -178,6 +178,14 @@ mod tests {
         [&crew.greeters, &crew.keepers].map(|hall| hall.state.lock().threads.len())
     }
 
+    fn until(what: &str, mut look: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !look() {
+            assert!(Instant::now() < deadline, "not in a minute: {what}");
+            thread::yield_now();
+        }
+    }
+
     fn take_on(crew: &Crew, stage: Stage, peer: u64, part: impl FnOnce() + Send + 'static) {
         assert!(crew.take_on(stage, PeerId(peer), Box::new(part)).is_ok());
     }
@@ -196,10 +204,7 @@ mod tests {
             if cfg!(target_os = "linux") {
                 assert_eq!(name, format!("peer-{peer}\n"));
             }
-            // Until it is spare again.
-            while crew.greeters.state.lock().spare == 0 {
-                thread::yield_now();
-            }
+            until("it is spare again", || crew.greeters.state.lock().spare == 1);
         }
         assert_eq!(count(&crew), [1, 0]);
         crew.end();
@@ -225,9 +230,7 @@ mod tests {
         peers.sort_unstable();
         assert_eq!(peers, (0..50).collect::<Vec<_>>());
         // Those that wait, and one to be joined by the next.
-        while count(&crew)[0] > SPARE + 1 {
-            thread::yield_now();
-        }
+        until("the others have ended", || count(&crew)[0] <= SPARE + 1);
         crew.end();
         assert_eq!(count(&crew), [0, 0]);
     }

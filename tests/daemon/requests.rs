@@ -123,6 +123,8 @@ fn a_program_answers_and_how_it_ends_is_how_the_request_ends() {
     let services = r#"
         [services.who]
         command = ["sh", "-c", "printf '%s %s %s ' \"$KITHD_CALLER_ID\" \"$KITHD_CALLER_LABEL\" \"$KITHD_SERVICE\"; cat"]
+        [services.tuned]
+        command = ["sh", "-c", "printf '%s' \"${GLIBC_TUNABLES-untuned}\""]
         [services.half]
         command = ["sh", "-c", "printf half; echo 'the disk is gone' >&2; exit 3"]
         [services.slow]
@@ -140,6 +142,9 @@ fn a_program_answers_and_how_it_ends_is_how_the_request_ends() {
     let (code, said, err) = ask(&a, &["b", "who", "-"], b"asks\0");
     let expected = [a.id.as_bytes(), b" a who asks\0"].concat();
     assert_eq!((code, said, err.as_str()), (Some(0), expected, ""));
+    // What the node has added to its own environment is not passed on; what its user has set is.
+    let tuned = std::env::var("GLIBC_TUNABLES").unwrap_or("untuned".to_owned());
+    assert_eq!(ask(&a, &["b", "tuned"], b""), (Some(0), tuned.into_bytes(), String::new()));
     let (code, said, err) = ask(&a, &["b", "half"], b"");
     assert_eq!((code, said.as_slice()), (Some(1), &b"half"[..]));
     assert_eq!(err, "kithd: half at b: failed: its program ended with status 3\n");
@@ -153,7 +158,7 @@ fn a_program_answers_and_how_it_ends_is_how_the_request_ends() {
     }
     b.says("no such program");
     let requests = &b.status()["requests"];
-    assert_eq!((&requests["served"], &requests["unserved"]), (&json!(1), &json!(4)), "{requests}");
+    assert_eq!((&requests["served"], &requests["unserved"]), (&json!(2), &json!(4)), "{requests}");
 }
 
 /// Against a label, which anybody may choose, nobody could be kept out.
