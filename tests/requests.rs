@@ -201,6 +201,42 @@ fn a_handler_may_ask_others_and_circles_find_an_end() {
     assert_eq!(alpha.request("beta", "waits", b"", SOON).unwrap(), b"Err(WouldDeadlock)");
 }
 
+/// It reads its answers itself, in the reactor's place, until there is more to read.
+#[test]
+fn who_asks_one_thing_after_the_other_is_answered_whatever_else_begins() {
+    let (_home, alpha, beta) = pair();
+    let alpha = Arc::new(alpha);
+    let own = Arc::downgrade(&alpha);
+    alpha
+        .handle("back", move |request: Request| match own.upgrade() {
+            Some(own) => own.request("beta", "echo", &request.payload, SOON).map_or(Response::failed("no"), Into::into),
+            None => Response::failed("gone"),
+        })
+        .unwrap();
+    let requester = beta.requester("alpha").unwrap();
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let lone = scope.spawn(|| {
+            let large = vec![7; 100_000];
+            for number in 0..4_000u32 {
+                let (service, payload) = match number % 97 {
+                    96 => ("echo", &large[..]),
+                    rest if rest % 8 == 7 => ("back", &number.to_le_bytes()[..]),
+                    _ => ("echo", &number.to_le_bytes()[..]),
+                };
+                assert_eq!(beta.request("alpha", service, payload, SOON).unwrap(), payload, "{service} {number}");
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        while !is_over.load(Ordering::Relaxed) && !lone.is_finished() {
+            thread::sleep(Duration::from_millis(3));
+            let beside = requester.pipeline(8);
+            (0..8).for_each(|_| _ = beside.submit("echo", b"beside", SOON).unwrap());
+            (0..8).for_each(|_| _ = beside.recv_timeout(SOON).expect("one comes").ending.unwrap());
+        }
+    });
+}
+
 #[test]
 fn many_requests_share_an_edge_without_a_thread_for_each() {
     let (_home, _alpha, beta) = pair();

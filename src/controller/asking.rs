@@ -22,7 +22,8 @@ use crate::protocol::reason::Reason;
 use crate::protocol::requests::error::RequestError;
 use crate::protocol::requests::message::{MAX_DEPTH, Refusal};
 use crate::protocol::requests::service::ServiceName;
-use crate::services::{Caller, Counts, Request, context};
+use crate::services::context::{self, Context};
+use crate::services::{Caller, Counts, Request};
 
 /// A connection that ends between being found and being asked over is looked for again, so often: the second one is fresh.
 pub(super) const TRIES: usize = 3;
@@ -200,12 +201,31 @@ impl Asker {
             let (peer, requests) = self.way(target, stale, wanted.deadline)?;
             let waiter = Waiter::Mailbox(Arc::clone(&mailbox));
             match requests.ask(self.question(wanted), waiter, Some(wanted.deadline)) {
-                Ok(id) => return wait(&mailbox, &requests, id, wanted.deadline),
+                Ok(id) => return self.wait(&mailbox, &requests, id, wanted.deadline),
                 Err((RequestError::Closed { sent: false, .. }, _)) => stale = Some(peer),
                 Err((error, _)) => return Err(error),
             }
         }
         Err(self.unreachable(target, Reason::Overloaded))
+    }
+
+    fn wait(&self, mailbox: &Mailbox, requests: &Requests, id: u64, deadline: Instant) -> Ending {
+        let lone = requests.lone();
+        let connection = lone.as_ref().map(|sink| sink.connection());
+        let reactor = &self.registry.around.reactor;
+        // In the reactor's place this thread may have to do with others' requests: they are no effect of its own.
+        let waited = context::within(Context::default(), || {
+            reactor.attend(connection, deadline, || mailbox.is_full(), || mailbox.wait(deadline))
+        });
+        if let Some(ending) = waited {
+            return ending;
+        }
+        let sent = !requests.is_unsent(id);
+        let late = Err(RequestError::TimedOut { sent });
+        if requests.give_up(id) {
+            return late;
+        }
+        mailbox.wait(Instant::now() + BEING_TOLD).unwrap_or(late)
     }
 
     pub(super) fn note_issued(&self) {
@@ -236,16 +256,4 @@ pub(super) fn moment_after(span: Duration) -> Instant {
     const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     let now = Instant::now();
     now.checked_add(span).unwrap_or_else(|| now + FOR_EVER)
-}
-
-fn wait(mailbox: &Mailbox, requests: &Requests, id: u64, deadline: Instant) -> Ending {
-    if let Some(ending) = mailbox.wait(deadline) {
-        return ending;
-    }
-    let sent = !requests.is_unsent(id);
-    let late = Err(RequestError::TimedOut { sent });
-    if requests.give_up(id) {
-        return late;
-    }
-    mailbox.wait(Instant::now() + BEING_TOLD).unwrap_or(late)
 }

@@ -44,8 +44,8 @@ impl Node {
         self.register(service, Runs::OnWorker(Arc::new(move |request| handler(request).into())))
     }
 
-    /// Answers requests for this service on the reactor's thread, where they arrive: twice as fast as on a worker, but while
-    /// it runs this node hears nobody. The handler must return within microseconds; it cannot ask other nodes
+    /// Answers requests for this service where they arrive, on the reactor's thread or that of a caller who waits in its place:
+    /// twice as fast as on a worker, but while it runs this node hears nobody. The handler must return within microseconds; it cannot ask other nodes
     /// ([`RequestError::WouldDeadlock`]).
     ///
     /// # Errors
@@ -66,7 +66,8 @@ impl Node {
     }
 
     /// Asks a node (by label, id or unique beginning of its id) and waits for its answer. A node without an edge from here is
-    /// dialled; the edge is shared by all who ask it, and closed when nobody has for `requests.idle_close`.
+    /// dialled; the edge is shared by all who ask it, and closed when nobody has for `requests.idle_close`. A thread that asks
+    /// one thing after the other while nobody else does reads its answers itself, in the reactor's place.
     ///
     /// In a handler the request is an effect of the one that is handled: it ends no later, and four such effects deep it is
     /// refused, so that nodes which ask each other in a circle find out. A request is carried out at most once: it is never

@@ -185,6 +185,12 @@ impl Requests {
         self.tail.lock().asking.give_up(id).is_some()
     }
 
+    /// The connection, if one request is open on it and all has left: then its answer is what comes next.
+    pub fn lone(&self) -> Option<Arc<Sink>> {
+        let is_alone = self.tail.lock().asking.len() == 1;
+        self.sink().filter(|sink| is_alone && sink.is_empty())
+    }
+
     /// True if something that was asked here may not have left this node yet.
     pub fn is_unsent(&self, id: u64) -> bool {
         self.sink().is_some_and(|sink| sink.unsent().contains(&id))

@@ -92,6 +92,11 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
+    /// True if something is there.
+    pub fn is_full(&self) -> bool {
+        self.ending.lock().is_some()
+    }
+
     /// Waits for what is put in, until then.
     pub fn wait(&self, deadline: Instant) -> Option<Ending> {
         let mut ending = self.ending.lock();

@@ -23,6 +23,7 @@ mod inlet;
 mod line_client;
 pub mod line_server;
 pub mod poll_loop;
+mod seat;
 mod waker;
 
 pub use acceptor::{Accepted, Acceptor};

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use super::Receiver;
 use super::connection::{Connection, Link, Stream, Traffic};
 use super::inlet::{Inlet, Progress};
+use super::seat::{Seat, is_deputy};
 use crate::protocol::reason::Reason;
 use crate::scheduling::interrupt_nobody;
 
@@ -40,6 +41,7 @@ pub struct ReactorSettings {
 #[derive(Debug)]
 pub struct Reactor {
     shared: Arc<Shared>,
+    seat: Arc<Seat>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -65,19 +67,24 @@ impl Reactor {
             deadlines: BTreeSet::new(),
             waiting: VecDeque::new(),
             buffer: vec![0; READ_BUFFER],
+            events: Some(Events::with_capacity(EVENTS)),
+            is_over: false,
             is_broken: false,
         };
+        let seat = Arc::new(Seat::new(poll_loop));
+        let kept = Arc::clone(&seat);
         let left = Arc::clone(&shared);
         let run = move || {
             interrupt_nobody();
-            let orderly = catch_unwind(AssertUnwindSafe(|| poll_loop.run())).unwrap_or(false);
+            let orderly = catch_unwind(AssertUnwindSafe(|| kept.keep())).unwrap_or(false);
+            kept.clear();
             left.refuse_all();
             if !orderly && let Some(tell) = left.on_failure.lock().take() {
                 tell();
             }
         };
         let thread = thread::Builder::new().name("reactor".into()).stack_size(STACK).spawn(run)?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, seat, thread: Some(thread) })
     }
 
     /// Says who is to be told, once, if the thread fails: nothing is read or accepted from then on, so the node has to end
@@ -88,7 +95,7 @@ impl Reactor {
 
     /// What others need to open connections.
     pub fn handle(&self) -> ReactorHandle {
-        ReactorHandle { shared: Arc::clone(&self.shared) }
+        ReactorHandle { shared: Arc::clone(&self.shared), seat: Arc::clone(&self.seat) }
     }
 
     /// Closes all connections, telling each receiver [`Reason::Leaving`], and joins the thread.
@@ -101,8 +108,9 @@ impl Drop for Reactor {
     fn drop(&mut self) {
         self.shared.command(Command::Stop);
         let Some(thread) = self.thread.take() else { return };
-        // Dropped on the reactor itself, by a receiver: the thread ends by itself after this call.
-        if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+        // Dropped by a receiver, on the reactor itself or in its place: the thread ends by itself after this call.
+        let is_own = thread.thread().id() == thread::current().id() || is_deputy();
+        if !is_own && thread.join().is_err() {
             log::error!("the reactor's thread has panicked");
         }
     }
@@ -116,6 +124,7 @@ impl Drop for Reactor {
 #[derive(Clone, Debug)]
 pub struct ReactorHandle {
     shared: Arc<Shared>,
+    seat: Arc<Seat>,
 }
 
 impl ReactorHandle {
@@ -139,6 +148,25 @@ impl ReactorHandle {
     /// Starts to read a connection into its receiver: once for each connection.
     pub fn register(&self, connection: &Connection, receiver: Box<dyn Receiver>) {
         self.shared.command(Command::Start(Arc::clone(&connection.link), receiver));
+    }
+
+    /// Waits for an answer: `wait` does that, and returns as soon as it is there, or late. If there is a connection, the
+    /// answer is all that is expected on it, and this thread may read it itself, in the reactor's place, until `is_done`
+    /// or the deadline: it does so once it has been the only one that waits here many times in a row. Then it is this thread
+    /// that tells other receivers what arrives meanwhile, until the reactor has come back for them.
+    pub fn attend<T>(
+        &self,
+        connection: Option<&Connection>,
+        deadline: Instant,
+        is_done: impl Fn() -> bool,
+        wait: impl FnOnce() -> T,
+    ) -> T {
+        let waiting = self.seat.wait();
+        if let Some(connection) = connection {
+            let wake = || _ = self.shared.waker.wake();
+            waiting.sit(connection.link.token, deadline, is_done, wake);
+        }
+        wait()
     }
 
     /// What went through all connections since the start.
@@ -210,7 +238,7 @@ fn refuse(command: Command) {
     }
 }
 
-struct PollLoop {
+pub(super) struct PollLoop {
     poll: Poll,
     shared: Arc<Shared>,
     settings: ReactorSettings,
@@ -220,15 +248,49 @@ struct PollLoop {
     /// Those that have had their turn and have more to read.
     waiting: VecDeque<Token>,
     buffer: Vec<u8>,
+    /// Here but during a turn.
+    events: Option<Events>,
+    /// It was told to stop, or cannot go on.
+    is_over: bool,
     /// The system does not let it wait any more.
     is_broken: bool,
 }
 
+/// What a turn was about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turn {
+    /// Nothing.
+    Idle,
+    /// One connection.
+    One(Token),
+    /// More than that, or something that was commanded.
+    Several,
+}
+
+impl Turn {
+    /// True if it was about anything but this connection.
+    pub(super) fn is_busy_beside(self, connection: Token) -> bool {
+        !matches!(self, Self::Idle) && self != Self::One(connection)
+    }
+
+    fn and(self, token: Token) -> Self {
+        match self {
+            Self::Idle if token != WAKER => Self::One(token),
+            Self::One(one) if one == token => self,
+            _ => Self::Several,
+        }
+    }
+}
+
+impl std::fmt::Debug for PollLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PollLoop").field("inlets", &self.inlets.len()).finish_non_exhaustive()
+    }
+}
+
 impl PollLoop {
-    /// Until it is told to stop; false if it could not go on.
-    fn run(mut self) -> bool {
-        let mut events = Events::with_capacity(EVENTS);
-        while self.turn(&mut events) {}
+    /// The end: everybody is told. False if it could not go on.
+    pub(super) fn end(mut self) -> bool {
         self.shared.refuse_all();
         for inlet in self.inlets.values_mut() {
             inlet.end(Reason::Leaving);
@@ -236,23 +298,47 @@ impl PollLoop {
         !self.is_broken
     }
 
-    /// One poll and what follows from it; false when it is time to stop.
-    fn turn(&mut self, events: &mut Events) -> bool {
-        let polled = self.poll.poll(events, self.patience());
+    /// True if there is no turn any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// True if something has to be done soon whatever comes.
+    pub(super) fn has_more(&self) -> bool {
+        !self.waiting.is_empty() || !self.deadlines.is_empty()
+    }
+
+    /// It cannot go on.
+    pub(super) fn give_up(&mut self) {
+        (self.is_over, self.is_broken) = (true, true);
+    }
+
+    /// One poll, of so long at most, and what follows from it.
+    pub(super) fn turn(&mut self, most: Option<Duration>) -> Turn {
+        // Not there if the last turn has panicked.
+        let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS));
+        let patience = [self.patience(), most].into_iter().flatten().min();
+        let polled = self.poll.poll(&mut events, patience);
         self.settings.wakeups.fetch_add(1, Ordering::Relaxed);
-        match polled {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
+        let turn = match polled {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Turn::Idle,
             Err(error) => {
                 log::error!("the reactor cannot poll: {error}");
-                self.is_broken = true;
-                return false;
+                self.give_up();
+                Turn::Several
             }
-            Ok(()) => {}
-        }
-        let mut stop = false;
+            Ok(()) => self.heed(&events),
+        };
+        self.events = Some(events);
+        turn
+    }
+
+    fn heed(&mut self, events: &Events) -> Turn {
+        let mut turn = Turn::Idle;
         for event in events.iter() {
+            turn = turn.and(event.token());
             match event.token() {
-                WAKER => stop |= self.obey(),
+                WAKER => self.is_over |= self.obey(),
                 token => self.with(token, |inlet, buffer| inlet.event(event, buffer)),
             }
         }
@@ -264,7 +350,7 @@ impl PollLoop {
             });
         }
         self.expire();
-        !stop
+        turn
     }
 
     /// How long to wait: for ever, if nothing is unfinished.

@@ -1,0 +1,190 @@
+//! Who sits at the poll: the reactor's thread, or for a moment a caller that waits for an answer and is alone.
+//!
+//! ```text
+//!   caller                                   reactor
+//!   16 answers in a row, alone in this node  sits: polls, reads, hands over
+//!   asks for the seat ─────── wakes ───────▶ leaves it, looks once in a millisecond
+//!   sits: polls, reads its own answer          │
+//!   asks again, sits again ...                 │
+//!   something else has come, others wait: ───▶ sits again
+//!   or nobody sat for a millisecond ─────────▶
+//! ```
+//!
+//! An answer that is read by whoever waits for it takes one switch of threads less, which is a good part of a round trip
+//! ("leader and followers": Schmidt and others, *Pattern-Oriented Software Architecture* 2, 2000). What comes while nobody
+//! sits waits for two milliseconds at most, and then not again: the first sign that there is more to do than to answer
+//! this one caller brings the reactor back.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::Token;
+use parking_lot::{Condvar, Mutex};
+
+use super::poll_loop::PollLoop;
+
+/// For so long nobody may sit. Longer makes what comes in between wait; shorter wakes the reactor more often while a caller
+/// asks one thing after the other.
+const GRACE: Duration = Duration::from_millis(1);
+/// Answers in a row that callers have waited for alone before one is believed to go on like that. More gives the gain away
+/// to short runs, fewer moves the seat to and fro for callers that only happen to be alone.
+const SURE: u32 = 16;
+/// The poll's own timeout is a small number of milliseconds, a caller's deadline may be years away.
+const LONGEST: Duration = Duration::from_secs(60);
+
+thread_local! {
+    /// This thread sits in the reactor's place.
+    static SITS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True on a caller's thread while it sits in the reactor's place.
+pub(super) fn is_deputy() -> bool {
+    SITS.get()
+}
+
+/// The place at the poll.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// Whoever holds this sits. `None` once it is over.
+    poll_loop: Mutex<Option<PollLoop>>,
+    /// The reactor's thread stays away, or is asked to.
+    is_lent: AtomicBool,
+    /// How often a caller has sat down.
+    sittings: AtomicU64,
+    /// Callers that wait for an answer now.
+    waiting: AtomicUsize,
+    /// Waits in a row in which nobody else waited, and nothing else was to be done.
+    alone: AtomicU32,
+    /// The reactor is to come back at once.
+    is_called: Mutex<bool>,
+    called: Condvar,
+}
+
+impl Seat {
+    pub(super) fn new(poll_loop: PollLoop) -> Self {
+        Self {
+            poll_loop: Mutex::new(Some(poll_loop)),
+            is_lent: AtomicBool::new(false),
+            sittings: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            alone: AtomicU32::new(0),
+            is_called: Mutex::new(false),
+            called: Condvar::new(),
+        }
+    }
+
+    /// The reactor's thread, until it is told to stop; false if it could not go on.
+    pub(super) fn keep(&self) -> bool {
+        loop {
+            let mut place = self.poll_loop.lock();
+            let Some(poll_loop) = place.as_mut() else { return false };
+            while !poll_loop.is_over() && !self.is_lent.load(Ordering::SeqCst) {
+                poll_loop.turn(None);
+            }
+            if poll_loop.is_over() {
+                return place.take().is_some_and(PollLoop::end);
+            }
+            drop(place);
+            self.stay_away();
+        }
+    }
+
+    /// Lets go of what a reactor that has panicked leaves behind: nobody sits any more.
+    pub(super) fn clear(&self) {
+        let left = self.poll_loop.lock().take();
+        drop(left);
+    }
+
+    /// One more caller waits, until what this returns is dropped.
+    pub(super) fn wait(&self) -> Waiting<'_> {
+        if self.waiting.fetch_add(1, Ordering::SeqCst) > 0 {
+            self.alone.store(0, Ordering::Relaxed);
+        }
+        Waiting(self)
+    }
+
+    /// Until nobody has sat here for a while, or the reactor is called.
+    fn stay_away(&self) {
+        let mut before = self.sittings.load(Ordering::SeqCst);
+        let mut is_called = self.is_called.lock();
+        while !*is_called {
+            if !self.called.wait_for(&mut is_called, GRACE).timed_out() {
+                continue;
+            }
+            let sittings = self.sittings.load(Ordering::SeqCst);
+            if sittings == before && !self.poll_loop.is_locked() {
+                break;
+            }
+            before = sittings;
+        }
+        *is_called = false;
+        self.is_lent.store(false, Ordering::SeqCst);
+    }
+
+    /// The reactor comes back, and no caller is believed for a while.
+    fn call_back(&self) {
+        self.alone.store(0, Ordering::Relaxed);
+        *self.is_called.lock() = true;
+        self.called.notify_one();
+    }
+}
+
+/// A caller that waits for an answer.
+#[derive(Debug)]
+pub(super) struct Waiting<'a>(&'a Seat);
+
+impl Waiting<'_> {
+    /// Sits in the reactor's place until it is done, if this caller may. Returns at the deadline at the latest, and earlier
+    /// whenever the reactor has to do the rest. `wake` ends the reactor's poll.
+    pub(super) fn sit(&self, connection: Token, deadline: Instant, is_done: impl Fn() -> bool, wake: impl FnOnce()) {
+        let seat = self.0;
+        if seat.waiting.load(Ordering::SeqCst) > 1 || seat.alone.fetch_add(1, Ordering::Relaxed) < SURE || SITS.get() {
+            return;
+        }
+        let place = if seat.is_lent.swap(true, Ordering::SeqCst) {
+            seat.poll_loop.try_lock()
+        } else {
+            wake();
+            seat.poll_loop.try_lock_for(GRACE)
+        };
+        let Some(mut place) = place else { return };
+        seat.sittings.fetch_add(1, Ordering::SeqCst);
+        // Over: the reactor's thread has taken it along.
+        let Some(poll_loop) = place.as_mut() else { return };
+        SITS.set(true);
+        let turns = catch_unwind(AssertUnwindSafe(|| turns(poll_loop, connection, deadline, is_done)));
+        SITS.set(false);
+        let is_busy = turns.unwrap_or_else(|_| {
+            // As if it had happened to the reactor: half a node would be worse than none.
+            log::error!("the reactor's work has panicked on a caller's thread");
+            poll_loop.give_up();
+            true
+        });
+        drop(place);
+        if is_busy || seat.waiting.load(Ordering::SeqCst) > 1 {
+            seat.call_back();
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Turns until it is done or late; true, and at once, if there is more to do than one connection's.
+fn turns(poll_loop: &mut PollLoop, connection: Token, deadline: Instant, is_done: impl Fn() -> bool) -> bool {
+    while !is_done() && !poll_loop.is_over() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        if poll_loop.turn(Some(left.min(LONGEST))).is_busy_beside(connection) {
+            return true;
+        }
+    }
+    poll_loop.is_over() || poll_loop.has_more()
+}
