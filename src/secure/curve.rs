@@ -3,10 +3,11 @@
 //! A point of small order makes the shared secret the same whatever our key is. Noise may accept it (its specification,
 //! 12.1, leaves the choice open) and the library does; here it ends the handshake, since no honest node sends one.
 
-use curve25519_dalek::MontgomeryPoint;
 use snow::Error;
 use snow::types::{Dh, Random};
 use zeroize::Zeroizing;
+
+use super::montgomery;
 
 /// Bytes of a point and of a secret.
 pub const POINT: usize = 32;
@@ -64,7 +65,7 @@ pub(super) struct KeyPair {
 impl KeyPair {
     /// From a secret.
     pub(super) fn of(secret: Zeroizing<[u8; POINT]>) -> Self {
-        let public = MontgomeryPoint::mul_base_clamped(*secret).to_bytes();
+        let public = montgomery::base(&secret);
         Self { secret, public }
     }
 }
@@ -123,14 +124,15 @@ impl Dh for Curve {
         if is_small_order(&point) {
             return Err(Error::Dh);
         }
-        let shared = Zeroizing::new(MontgomeryPoint(point).mul_clamped(*self.key.secret).to_bytes());
-        out.copy_from_slice(&*shared);
+        out.copy_from_slice(&*montgomery::product(&self.key.secret, &point));
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use curve25519_dalek::MontgomeryPoint;
+
     use super::*;
     use crate::protocol::identity::{from_hex, to_hex};
 

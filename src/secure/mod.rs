@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   network_key  ──▶ handshake ──▶ session         who may speak, who is there, what is said
-//!   credentials  ──▶    │                          on primitives and curve
+//!   credentials  ──▶    │                          on primitives and curve (on montgomery)
 //!   keys (identity) ────┘   door                   what was signed, by whomever it was brought
 //! ```
 
@@ -11,6 +11,7 @@ pub mod curve;
 pub mod door;
 pub mod handshake;
 pub mod keys;
+mod montgomery;
 pub mod network_key;
 pub mod primitives;
 pub mod recent;
