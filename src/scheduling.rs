@@ -1,9 +1,10 @@
 //! How the system's scheduler treats a thread that others wake all the time.
 //!
-//! The reactor and the workers wake each other for every few requests. A thread that is woken usually interrupts whoever
-//! runs, so that on a busy processor each answer would be sent by itself: two switches and a write for each. As `SCHED_BATCH`
-//! (sched(7)) it waits until the running thread waits too, or has had its share; by then there are many to be sent at once.
-//! On an idle processor it runs at once either way, so a quiet node answers as fast.
+//! The reactor, the peers, the controller's loops and the workers wake each other for every few requests or frames. A thread
+//! that is woken usually interrupts whoever runs, so that on a busy processor each answer would be sent by itself: two
+//! switches and a write for each; and it interrupts whoever holds the lock that it takes next, which costs two more. As
+//! `SCHED_BATCH` (sched(7)) it waits until the running thread waits too, or has had its share; by then there are many to be
+//! sent at once. On an idle processor it runs at once either way, so a quiet node answers as fast.
 
 /// From now on this thread interrupts no other one when it is woken. Where the system has no such policy, or the node's owner
 /// has chosen a policy or a priority, all stays as it is.

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::protocol::identity::PeerId;
+use crate::scheduling::interrupt_nobody;
 
 /// A thread's stack: the deepest call verifies a record. 64 KiB were enough for all tests of optimised code; code that is not
 /// optimised, as in a program under development that has this library in it, overflowed 128. Only what is touched takes
@@ -120,6 +121,7 @@ impl Hall {
     }
 
     fn run(&self, number: u64) {
+        interrupt_nobody();
         while let Some((peer, part)) = self.next() {
             name(&format!("peer-{peer}"));
             part();
