@@ -17,7 +17,7 @@ use super::lines::Way;
 use super::registry::Registry;
 use crate::peer::requests::{Question, Requests};
 use crate::peer::waiter::{Ending, Mailbox, Waiter, ending};
-use crate::protocol::identity::{ControllerId, Label, PeerId};
+use crate::protocol::identity::{ControllerId, Label, PeerId, from_hex};
 use crate::protocol::reason::Reason;
 use crate::protocol::requests::error::RequestError;
 use crate::protocol::requests::message::{MAX_DEPTH, Refusal};
@@ -72,7 +72,8 @@ impl Asker {
 
     /// Whom a name means.
     pub(super) fn find(&self, name: &str) -> Result<Target, RequestError> {
-        if let Ok(id) = name.parse::<ControllerId>() {
+        // Most often it is none: then there is no error to be told.
+        if let Some(id) = from_hex(name).map(ControllerId) {
             return Ok(Target { id, name: name[..8].to_owned() });
         }
         self.registry.read(|node, _| match node.find(name).as_slice() {

@@ -31,6 +31,16 @@ impl ControllerId {
     pub fn hex(&self) -> String {
         to_hex(&self.0)
     }
+
+    /// True if its hex digits, of either case, begin with these. Makes no text of it: who asks a node by its name looks
+    /// through all of them each time.
+    pub fn begins_with(&self, digits: &str) -> bool {
+        digits.len() <= 2 * self.0.len()
+            && digits.bytes().enumerate().all(|(at, digit)| {
+                let half = if at % 2 == 0 { self.0[at / 2] >> 4 } else { self.0[at / 2] & 0xf };
+                nibble(digit) == Some(half)
+            })
+    }
 }
 
 impl fmt::Display for ControllerId {
@@ -173,12 +183,12 @@ pub struct Identity {
 
 /// Lower-case hex digits of some bytes.
 pub fn to_hex(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.extend([DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]]);
+    }
+    text
 }
 
 /// Exactly `N` bytes from `2 N` hex digits of either case; anything else is `None`.
@@ -187,12 +197,15 @@ pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if digits.len() != N * 2 {
         return None;
     }
-    let nibble = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
     let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
     }
     Some(bytes)
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
 #[cfg(test)]
@@ -224,5 +237,16 @@ mod tests {
         assert_eq!(from_hex::<4>("007fff1"), None);
         assert_eq!(from_hex::<4>("007fff1g"), None);
         assert_eq!(from_hex::<2>("é9"), None);
+    }
+
+    #[test]
+    fn an_id_begins_with_its_own_digits_of_either_case_and_no_others() {
+        let id = ControllerId(std::array::from_fn(|at| 0xa0 + at as u8));
+        let hex = id.hex();
+        assert!((0..=64).all(|length| id.begins_with(&hex[..length])));
+        assert!(id.begins_with(&hex.to_uppercase()));
+        for other in ["b", "a1", "a0a2", "g", "é", "a0 ", &format!("{hex}a")] {
+            assert!(!id.begins_with(other), "{other:?}");
+        }
     }
 }

@@ -48,13 +48,12 @@ pub(super) fn meant<'a>(
     text: &str,
     nodes: impl Iterator<Item = (ControllerId, Option<&'a Label>)>,
 ) -> Vec<ControllerId> {
-    let beginning = text.to_ascii_lowercase();
     let (mut called, mut begin_so) = (BTreeSet::new(), BTreeSet::new());
     for (id, label) in nodes.filter(|_| !text.is_empty()) {
         if label.is_some_and(|label| label.as_str() == text) {
             called.insert(id);
         }
-        if id.hex().starts_with(&beginning) {
+        if id.begins_with(text) {
             begin_so.insert(id);
         }
     }
