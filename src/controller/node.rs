@@ -157,7 +157,7 @@ impl Node {
             answered: Arc::default(),
             events,
         };
-        let registry = Arc::new(Registry::new(thinking, around, lines));
+        let registry = Arc::new(Registry::new(thinking, Arc::new(around), lines));
         let mut node = Self {
             asker: Asker::new(Arc::clone(&registry), id, config.node.label.clone()),
             registry,

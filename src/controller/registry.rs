@@ -61,7 +61,7 @@ struct Inside {
 /// See the module.
 pub struct Registry {
     /// What every peer is given.
-    pub around: Surroundings,
+    pub around: Arc<Surroundings>,
     /// What is left to a moment.
     pub alarms: Alarms,
     lines: Lines,
@@ -90,7 +90,7 @@ struct Afterwards {
 
 impl Registry {
     /// Around a node that has not begun.
-    pub fn new(node: Node, around: Surroundings, lines: Lines) -> Self {
+    pub fn new(node: Node, around: Arc<Surroundings>, lines: Lines) -> Self {
         let inside = Inside {
             node,
             peers: BTreeMap::new(),
@@ -250,7 +250,7 @@ impl Registry {
         let handle =
             Handle { orders: Some(Arc::clone(&sender)), gauge: Arc::clone(&gauge), requests: Arc::clone(&requests) };
         self.inside.lock().peers.insert(peer, handle);
-        match spawn(peer, side, stream, orders, gauge, requests, self.around.clone()) {
+        match spawn(peer, side, stream, orders, gauge, requests, Arc::clone(&self.around)) {
             Ok(()) => _ = sender.send(Order::Command(Box::new(first))),
             Err(error) => {
                 self.log_refusal(Reason::Internal, &format!("peer {peer}, for want of a thread ({error})"));

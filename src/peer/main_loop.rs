@@ -52,7 +52,7 @@ pub fn spawn(
     orders: Receiver<Order>,
     gauge: Arc<Gauge>,
     requests: Arc<Requests>,
-    around: Surroundings,
+    around: Arc<Surroundings>,
 ) -> io::Result<()> {
     let crew = Arc::clone(&around.crew);
     // Boxed, like some calls not inlined, to stay off the stack on the way to the deepest call (a signature): it is 16 KiB
@@ -121,7 +121,7 @@ pub(super) struct MainLoop {
     pub(super) edge_since: Time,
     /// It is to be closed when nothing is owed any more, or then at the latest.
     pub(super) parting: Option<(Reason, Time)>,
-    pub(super) around: Surroundings,
+    pub(super) around: Arc<Surroundings>,
 }
 
 /// What the `select!` found.
@@ -135,8 +135,8 @@ enum Found {
 impl MainLoop {
     /// A part of its life, for a thread to play.
     fn part(self: Box<Self>, play: fn(Box<Self>)) -> Part {
-        let (id, events) = (self.id, self.around.events.clone());
-        Box::new(move || contain(id, &events, || play(self)))
+        let (id, around) = (self.id, Arc::clone(&self.around));
+        Box::new(move || contain(id, &around.events, || play(self)))
     }
 
     /// Until it is an edge, which lives on elsewhere: see [`crew`](super::crew).

@@ -145,7 +145,7 @@ impl Crowd {
         let requests = Arc::new(Requests::new(self.around.line(&sender)));
         let (tell, told) = bounded(2);
         self.awaited.lock().insert(id, tell);
-        let around = Surroundings { credentials: Arc::clone(&member.credentials), ..self.around.clone() };
+        let around = Arc::new(Surroundings { credentials: Arc::clone(&member.credentials), ..self.around.clone() });
         spawn(id, Side::Tail, None, orders, Arc::new(Gauge::default()), Arc::clone(&requests), around)
             .map_err(|_| Reason::Internal)?;
         let greeting = Greeting {
