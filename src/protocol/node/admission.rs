@@ -31,7 +31,7 @@ impl Node {
     pub(super) fn add_link(&mut self, link: Link) -> PeerId {
         let peer = PeerId(self.next_peer);
         self.next_peer += 1;
-        self.links.insert(peer, link);
+        self.links.insert(peer, Box::new(link));
         peer
     }
 
@@ -301,8 +301,8 @@ impl Node {
             Purpose::Overlay => self.settings.accept,
             Purpose::Ring => self.settings.accept + self.settings.accept_ring,
         };
-        let edges = self.links.iter().filter(|(other, link)| {
-            **other != peer && link.direction == Direction::Incoming && link.is_edge() && !link.dismissed
+        let edges = self.links().filter(|(other, link)| {
+            *other != peer && link.direction == Direction::Incoming && link.is_edge() && !link.dismissed
         });
         let is_held = |(_, link): (_, &Link)| link.node == Some(id);
         // Whoever has a place keeps it: its new connection takes that of the old one.

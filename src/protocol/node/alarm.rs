@@ -76,7 +76,7 @@ impl Node {
     pub(super) fn look_around(&mut self, now: Now, actions: &mut Actions) {
         let interval = self.settings.peer.interval;
         let is_due = |last: Option<Time>| last.is_none_or(|last| now.mono.since(last) >= interval);
-        let edges = |links: &BTreeMap<PeerId, Link>, direction| -> Vec<(PeerId, Option<ControllerId>)> {
+        let edges = |links: &BTreeMap<PeerId, Box<Link>>, direction| -> Vec<(PeerId, Option<ControllerId>)> {
             let edges = links.iter().filter(|(_, link)| link.is_edge() && link.purpose == Purpose::Overlay);
             edges.filter(|(_, link)| link.direction == direction).map(|(peer, link)| (*peer, link.node)).collect()
         };

@@ -101,7 +101,7 @@ impl Node {
             lacking.into_iter().for_each(|short| link.wish(short, Part::All));
         }
         self.send_news(now.mono, peer, actions);
-        if last < u8::MAX && self.links.get(&peer).is_some_and(Link::is_outgoing_edge) {
+        if last < u8::MAX && self.link(peer).is_some_and(Link::is_outgoing_edge) {
             self.sync_from(peer, last + 1, actions);
         }
     }

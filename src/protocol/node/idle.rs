@@ -418,7 +418,7 @@ impl Node {
 
     /// Has a link dialled that has just been added.
     pub(super) fn greet(&self, now: Now, peer: PeerId, first_key: bool, actions: &mut Actions) {
-        let Some(Link { address, purpose, .. }) = self.links.get(&peer) else { return };
+        let Some(Link { address, purpose, .. }) = self.link(peer) else { return };
         let (record, clock_ms) = (self.record.shared(), now.wall_ms);
         let greeting = Greeting { address: *address, record, clock_ms, purpose: *purpose, first_key };
         actions.push(Action::Dial(peer, Box::new(greeting)));
@@ -431,7 +431,7 @@ impl Node {
     /// Outgoing edges that stand or may in the end.
     pub(super) fn under_way(&self) -> usize {
         let counts = |link: &&Link| link.is_outgoing_edge() || self.may_become_edge(link);
-        self.links.values().filter(counts).filter(|link| !self.is_second(link)).count()
+        self.links.values().map(Box::as_ref).filter(counts).filter(|link| !self.is_second(link)).count()
     }
 
     /// A dial that is likely to succeed: what is configured or down may be dead for ever, and must keep neither the
@@ -445,7 +445,7 @@ impl Node {
     }
 
     pub(super) fn is_alone(&self) -> bool {
-        !self.links.values().any(Link::is_edge)
+        !self.links.values().any(|link| link.is_edge())
     }
 
     pub(super) fn has_all_outgoing(&self) -> bool {

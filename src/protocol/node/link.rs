@@ -290,7 +290,7 @@ impl Link {
 }
 
 /// The node at the other end, if it is known.
-pub(super) fn id_of(links: &BTreeMap<PeerId, Link>, peer: PeerId) -> Option<ControllerId> {
+pub(super) fn id_of(links: &BTreeMap<PeerId, Box<Link>>, peer: PeerId) -> Option<ControllerId> {
     links.get(&peer)?.node
 }
 

@@ -134,7 +134,8 @@ pub struct Node {
     foreign_incarnation: Option<u64>,
     record: Verified<Record>,
     view: View,
-    links: BTreeMap<PeerId, Link>,
+    /// Boxed: a link is large, and a map's nodes are half empty where keys only ever grow.
+    links: BTreeMap<PeerId, Box<Link>>,
     closed: VecDeque<ClosedPeer>,
     keys: Vec<KeyMark>,
     next_peer: u64,
@@ -354,8 +355,8 @@ impl Node {
 
     /// True once all neighbours have this node's farewell, or there is none.
     pub fn farewell_delivered(&self) -> bool {
-        let done = |link: &Link| !link.is_edge() || (link.owed.is_empty() && link.pushes.is_empty());
-        self.feed.due().is_none() && self.links.values().all(done)
+        let done = |(_, link): (_, &Link)| !link.is_edge() || (link.owed.is_empty() && link.pushes.is_empty());
+        self.feed.due().is_none() && self.links().all(done)
     }
 
     /// The label of a node in the view.
@@ -369,13 +370,13 @@ impl Node {
     }
 
     /// All open connections.
-    pub fn links(&self) -> impl Iterator<Item = (PeerId, &Link)> {
-        self.links.iter().map(|(peer, link)| (*peer, link))
+    pub fn links(&self) -> impl Iterator<Item = (PeerId, &Link)> + Clone {
+        self.links.iter().map(|(peer, link)| (*peer, link.as_ref()))
     }
 
     /// One open connection.
     pub fn link(&self, peer: PeerId) -> Option<&Link> {
-        self.links.get(&peer)
+        self.links.get(&peer).map(Box::as_ref)
     }
 
     /// Counts something that was refused or closed for cause before it reached [`Node::handle`].

@@ -53,12 +53,12 @@ impl Node {
         }
         let unknown = |link: &&Link| link.direction == Direction::Incoming && link.phase != Phase::Established;
         // Those that were told to go have not all gone yet: as many again, and no more.
-        if self.links.values().filter(unknown).count() >= self.settings.max_pending.saturating_mul(2) {
+        if self.links.values().map(Box::as_ref).filter(unknown).count() >= self.settings.max_pending.saturating_mul(2) {
             return Err(Reason::TooManyPending);
         }
-        let pending = self.links.iter().filter(|(_, link)| unknown(link) && !link.dismissed);
+        let pending = self.links().filter(|(_, link)| unknown(link) && !link.dismissed);
         let pending: Vec<(PeerId, Neighbourhood)> =
-            pending.map(|(peer, link)| (*peer, Neighbourhood::of(link.address.ip()))).collect();
+            pending.map(|(peer, link)| (peer, Neighbourhood::of(link.address.ip()))).collect();
         let mut same = pending.iter().filter(|(_, prefix)| *prefix == own);
         let crowded = !exempt
             && pending.len() * 2 >= self.settings.max_pending
@@ -97,11 +97,11 @@ impl Node {
             return Ok(());
         }
         let measured = self.measured();
-        let candidate = |(peer, link): (&PeerId, &Link)| {
+        let candidate = |(peer, link): (PeerId, &Link)| {
             let round_trip = link.node.and_then(|id| measured.get(&id).copied());
-            Candidate { peer: *peer, ip: link.address.ip(), since: link.since, round_trip }
+            Candidate { peer, ip: link.address.ip(), since: link.since, round_trip }
         };
-        let candidates: Vec<Candidate> = self.links.iter().filter(|(_, link)| stays(link)).map(candidate).collect();
+        let candidates: Vec<Candidate> = self.links().filter(|(_, link)| stays(link)).map(candidate).collect();
         let victim = eviction::select(&candidates, from).ok_or(Reason::TooManyPeers)?;
         self.dismiss(victim, Reason::Evicted, actions);
         Ok(())

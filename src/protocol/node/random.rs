@@ -30,7 +30,7 @@ impl Node {
             true => (DIALS_IN_NEED.0, DIALS_IN_NEED.1.saturating_sub(self.under_way())),
             false => (DIALS_PER_TICK, self.random_lacking(tick.now.mono)),
         };
-        let overdue = self.links.values().filter(|link| link.is_any_dial()).map(Link::overdue_at);
+        let overdue = self.links.values().filter(|link| link.is_any_dial()).map(|link| link.overdue_at());
         tick.wait(overdue.filter(|at| *at > tick.now.mono).min());
         if wanted == 0 {
             return;
@@ -64,7 +64,7 @@ impl Node {
     /// edge that has to go for them is a change that everybody hears of.
     pub(super) fn random_lacking(&self, now: Time) -> usize {
         let counts = |link: &&Link| link.is_outgoing_edge() || self.may_become_edge(link) && !link.is_overdue(now);
-        let edges = self.links.values().filter(counts).filter(|link| !self.is_second(link));
+        let edges = self.links.values().map(Box::as_ref).filter(counts).filter(|link| !self.is_second(link));
         let (rings, random): (Vec<&Link>, Vec<&Link>) = edges.partition(|link| link.purpose == Purpose::Ring);
         let most = self.settings.out_degree;
         let lacking = most.saturating_sub(RINGS.max(rings.len())).saturating_sub(random.len());

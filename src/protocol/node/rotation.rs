@@ -141,8 +141,10 @@ impl Node {
             return;
         }
         let spread = Duration::from_millis(self.rng.below(SPREAD.as_millis() as usize) as u64);
-        let carries = |link: &&mut Link| link.direction == Direction::Outgoing && link.stands();
-        let Some(link) = self.links.get_mut(&peer).filter(carries) else { return };
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        if link.direction != Direction::Outgoing || !link.stands() {
+            return;
+        }
         let due = *link.ageing.redial.get_or_insert(tick.now.mono + spread);
         if due > tick.now.mono || under_way >= MOST_UNDER_WAY {
             return tick.wait(Some(due.max(tick.now.mono)));

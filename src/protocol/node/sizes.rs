@@ -19,7 +19,7 @@ impl Node {
         let looks = self.links.values().filter(|link| link.is_look()).count();
         let outgoing = self.links.len() - incoming;
         let parts = 3 * settings.max_nodes;
-        let most = |of: fn(&super::Link) -> usize| self.links.values().map(of).max().unwrap_or_default();
+        let most = |of: fn(&super::Link) -> usize| self.links().map(|(_, link)| of(link)).max().unwrap_or_default();
         // An address to which a dial is under way is not dropped for a newer one.
         let addresses = settings.max_addresses + outgoing;
         let unreached = 3 * settings.max_addresses + outgoing;
