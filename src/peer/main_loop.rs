@@ -19,7 +19,7 @@ use super::queues::Class;
 use super::receiver::{FromWire, Handover, Inward, line};
 use super::requests::Requests;
 use super::sink::{Sink, SinkLimits};
-use super::surroundings::Surroundings;
+use super::surroundings::{MAX_COMMANDS, Order, Surroundings};
 use crate::protocol::codec::{Message, decode_frame, encode_frame, messages};
 use crate::protocol::heartbeat::{Answers, Side};
 use crate::protocol::identity::PeerId;
@@ -35,8 +35,6 @@ use crate::services::Caller;
 
 /// Events that one batch of messages may leave waiting for the controller before no more messages are taken.
 const MAX_WAITING_EVENTS: usize = 1;
-/// Commands a peer may have waiting: discovery sends a handful at a time, and a peer that is this far behind is lost.
-pub const MAX_COMMANDS: usize = 1024;
 
 /// An event of a peer, signed parts checked.
 pub type Checked = Event;
@@ -82,14 +80,6 @@ pub fn contain(id: PeerId, events: &Sender<(PeerId, Checked)>, run: impl FnOnce(
         // If the controller is gone, nobody is left to be told.
         let _ = events.send((id, PeerEvent::Closed { reason: Reason::Internal, by_remote: false }));
     }
-}
-
-/// What a peer is told by others than the network.
-pub enum Order {
-    /// By the controller.
-    Command(Box<Command>),
-    /// By whoever has asked something, or answered it: a deadline may have come nearer.
-    Look,
 }
 
 /// The connection's two halves, once there is one.
@@ -256,10 +246,11 @@ impl MainLoop {
     fn offer(&mut self) {
         while let Some(event) = self.waiting.pop_front() {
             if let Err(refused) = self.around.events.try_send((self.id, event)) {
-                self.waiting.push_front(refused.into_inner().1);
-                return;
+                return self.waiting.push_front(refused.into_inner().1);
             }
         }
+        // Not kept: events are large, and most peers idle.
+        self.waiting = VecDeque::new();
     }
 
     fn message(&mut self, message: Option<FromWire>) {
@@ -348,7 +339,8 @@ impl MainLoop {
 
     fn handle_at(&mut self, now: Time, input: Input) {
         let adopted = !matches!(input, Input::Command(Command::Accept)) || self.adopt();
-        let mut actions = Vec::new();
+        // Seldom more; see `report` too.
+        let mut actions = Vec::with_capacity(2);
         let was_open = !self.is_over();
         self.peer.handle(now, input, &mut actions);
         if !adopted {
@@ -424,6 +416,10 @@ impl MainLoop {
             event.check(|said| door.record(said), |said| door.item(said), |nonce, said| door.testimony(nonce, said))?;
         if let PeerEvent::Hello { record, .. } | PeerEvent::Welcome { record, .. } = &checked {
             self.requests.meet(Caller { id: record.body.id, label: record.body.label.clone() });
+        }
+        if self.waiting.capacity() == 0 {
+            // Room for one: what this thread frees stays its own, and left to itself the queue begins with four.
+            self.waiting.reserve_exact(1);
         }
         self.waiting.push_back(checked);
         Ok(())

@@ -28,4 +28,4 @@ pub use crew::Crew;
 pub use gauge::Gauge;
 pub use queues::{Body, Class};
 pub use sink::{Budget, Sink, SinkLimits};
-pub use surroundings::Surroundings;
+pub use surroundings::{MAX_COMMANDS, Order, Surroundings};

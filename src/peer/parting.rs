@@ -10,7 +10,8 @@
 
 use std::time::Duration;
 
-use super::main_loop::{MainLoop, Order};
+use super::main_loop::MainLoop;
+use super::surroundings::Order;
 use crate::protocol::heartbeat::Side;
 use crate::protocol::message::{Purpose, TailMessage};
 use crate::protocol::peer_state::{Command, Input, PeerEvent, PeerState};

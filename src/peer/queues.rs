@@ -231,6 +231,10 @@ impl Queues {
             }
             _ => return None,
         };
+        if lane.loads.is_empty() && class != Class::Bulk as usize {
+            // Not kept either: heartbeats and news are rare, what applications ask comes again and again.
+            lane.loads = VecDeque::new();
+        }
         lane.cost -= cost;
         Some(Popped { cost, is_bulk: class == Class::Bulk as usize })
     }

@@ -8,13 +8,13 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
 use super::crew::Crew;
-use super::main_loop::{Checked, MAX_COMMANDS, Order};
+use super::main_loop::Checked;
 use super::requests::Line;
 use super::sink::Budget;
 use crate::clock::Clock;
 use crate::protocol::discovery::agreement::Claim;
 use crate::protocol::identity::PeerId;
-use crate::protocol::peer_state::PeerTimes;
+use crate::protocol::peer_state::{Command, PeerTimes};
 use crate::protocol::requests::Window;
 use crate::reactor::ReactorHandle;
 use crate::secure::credentials::Credentials;
@@ -22,6 +22,17 @@ use crate::secure::door::Door;
 use crate::secure::network_key::KeyRing;
 use crate::secure::recent::Recent;
 use crate::services::Services;
+
+/// Commands a peer may have waiting: discovery sends a handful at a time, and a peer that is this far behind is lost.
+pub const MAX_COMMANDS: usize = 1024;
+
+/// What a peer is told by others than the network.
+pub enum Order {
+    /// By the controller.
+    Command(Box<Command>),
+    /// By whoever has asked something, or answered it: a deadline may have come nearer.
+    Look,
+}
 
 /// What all peers of a node share.
 #[derive(Clone)]

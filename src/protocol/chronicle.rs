@@ -183,6 +183,8 @@ impl Chronicle {
                 life.events.pop_front();
                 self.count -= 1;
             }
+            // One at a time: most have two, and would have room for four.
+            life.events.reserve_exact(1);
             life.events.push_back(event);
             self.count += 1;
         }
