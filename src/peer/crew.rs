@@ -21,10 +21,11 @@ use parking_lot::{Condvar, Mutex};
 use crate::protocol::identity::PeerId;
 use crate::scheduling::interrupt_nobody;
 
-/// A thread's stack: the deepest call verifies a record. 64 KiB were enough for all tests of optimised code; code that is not
-/// optimised, as in a program under development that has this library in it, overflowed 128. Only what is touched takes
-/// memory, but the kernel's table of pages is by 2 MiB: of these, four share one.
-const STACK: usize = 512 * 1024;
+/// A thread's stack: the deepest call verifies a record. 64 KiB were enough for all tests of optimised code, and the
+/// backtrace of a panic takes 28; code that is not optimised, as in a program under development that has this library in it,
+/// overflowed 128. Only what is touched takes memory, but the kernel's table of pages is by 2 MiB: of the smaller stacks
+/// fifteen share one, of the larger four.
+const STACK: usize = if cfg!(debug_assertions) { 512 * 1024 } else { 128 * 1024 };
 /// Threads of one hall that may wait for the next peer. More spare a burst the making of threads; each keeps the few pages
 /// of its stack.
 const SPARE: usize = 8;
