@@ -70,7 +70,7 @@ pub struct Heartbeat {
 
 impl Heartbeat {
     /// Starts with the connection; the tail's first heartbeat is due at once, so that round trips and agreement are
-    /// known early.
+    /// known early, unless [`begin_after`](Self::begin_after) says otherwise.
     pub fn new(side: Side, interval: Duration, timeout: Duration, now: Time) -> Self {
         Self {
             side,
@@ -95,6 +95,11 @@ impl Heartbeat {
         }
         self.interval = interval;
         self.next_beat = self.next_beat.min(now + interval);
+    }
+
+    /// The tail's first heartbeat is due only after so long.
+    pub fn begin_after(&mut self, span: Duration, now: Time) {
+        self.next_beat = now + span;
     }
 
     /// When [`Heartbeat::due`] wants to be called.

@@ -397,7 +397,11 @@ impl Peer {
     }
 
     fn establish(&mut self, now: Time) {
-        let heartbeat = Heartbeat::new(self.side, self.times.between(self.purpose), self.times.timeout, now);
+        let mut heartbeat = Heartbeat::new(self.side, self.times.between(self.purpose), self.times.timeout, now);
+        if self.purpose == Purpose::Application {
+            // Dialled to be asked something: the answer is life too, and most often it is all that is wanted.
+            heartbeat.begin_after(self.times.interval, now);
+        }
         self.state = PeerState::Established { heartbeat, open: OpenRequests::default() };
     }
 

@@ -38,3 +38,18 @@ fn a_frame_in_the_wrong_direction_closes() {
     assert!(matches!(peer.state(), PeerState::Closed(Reason::WrongDirection)));
     assert!(matches!(actions.as_slice(), [Action::Shut, Action::Report(PeerEvent::Closed { .. })]));
 }
+
+#[test]
+fn who_was_dialled_to_be_asked_something_is_asked_for_life_only_later() {
+    for (purpose, first) in
+        [(Purpose::Ring, 0), (Purpose::Overlay, 0), (Purpose::Probe, 0), (Purpose::Application, 1000)]
+    {
+        let mut peer = Peer::new(Side::Tail, TIMES);
+        peer.purpose = purpose;
+        peer.establish(at(10));
+        assert_eq!(peer.deadline(), Some(at(10 + first)), "{purpose:?}");
+        let mut actions = Vec::new();
+        peer.handle(at(10 + first), Input::Tick, &mut actions);
+        assert!(matches!(actions.as_slice(), [Action::Beat { .. }]), "{purpose:?}");
+    }
+}
