@@ -1,14 +1,14 @@
 //! The crew: the threads of a node's peers. A thread that a peer has left waits a while for the next one.
 //!
 //! ```text
-//!   take_on ──▶ greeters: until it is an edge ──▶ keepers: as long as it is one
-//!                  ▲    │ closed                     ▲    │ closed
-//!                  └────┴─ spare, for 10 s           └────┴─ spare, for 10 s
+//!   take_on ──▶ greeters: until it is an edge that stays ──▶ keepers: as long as it is one
+//!                  ▲    │ closed                               ▲    │ closed
+//!                  └────┴─ spare, for 10 s                     └────┴─ spare, for 10 s
 //! ```
 //!
 //! There are two halls because of the stacks. A handshake and the first signature dig some 16 KiB deep, and what a thread has
-//! touched of its stack stays: an edge that lived on where it was made would keep all of it for ever. So it moves, once, to a
-//! thread that was never there; and those that have been are used again, by the next who comes.
+//! touched of its stack stays: an edge that lived on where it was made would keep all of it for ever. So one that stays moves,
+//! once, to a thread that was never there; and those that have been are used again, by the next who comes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -29,6 +29,9 @@ const STACK: usize = if cfg!(debug_assertions) { 512 * 1024 } else { 128 * 1024 
 /// Threads of one hall that may wait for the next peer. More spare a burst the making of threads; each keeps the few pages
 /// of its stack.
 const SPARE: usize = 8;
+/// Threads before the handshake's end, spare ones among them, beyond which an edge moves on at once: their stacks are large, and
+/// what they leave behind when all of them end at once is in others' way.
+const FEW: usize = 2 * SPARE;
 /// How long they wait. Longer serves rarer guests; shorter lets the memory go sooner.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What a thread without a peer is called.
@@ -40,7 +43,7 @@ pub type Part = Box<dyn FnOnce() + Send>;
 /// Which part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Until it is an edge, or nothing came of it.
+    /// Until it is an edge that stays, or nothing came of it.
     Greeting,
     /// As an edge.
     Keeping,
@@ -94,6 +97,11 @@ impl Crew {
             Some((_, part)) => Err((part, error)),
             None => Ok(()),
         })
+    }
+
+    /// True while so few greet that a guest may stay where it is.
+    pub fn has_few_guests(&self) -> bool {
+        self.greeters.state.lock().threads.len() <= FEW
     }
 
     /// The end: joins all threads. Every peer has to have its last order by then, and none may come any more.

@@ -67,6 +67,7 @@ pub fn spawn(
         waiting: VecDeque::new(),
         heard: Time::ZERO,
         edge_since: Time::ZERO,
+        settles_at: None,
         parting: None,
         around,
     });
@@ -109,6 +110,8 @@ pub(super) struct MainLoop {
     /// When requests were last known to have shown life.
     pub(super) heard: Time,
     pub(super) edge_since: Time,
+    /// When an edge is to leave the thread that made it, until it has.
+    pub(super) settles_at: Option<Time>,
     /// It is to be closed when nothing is owed any more, or then at the latest.
     pub(super) parting: Option<(Reason, Time)>,
     pub(super) around: Arc<Surroundings>,
@@ -129,9 +132,9 @@ impl MainLoop {
         Box::new(move || contain(id, &around.events, || play(self)))
     }
 
-    /// Until it is an edge, which lives on elsewhere: see [`crew`](super::crew).
+    /// Until it is an edge that stays, which lives on elsewhere: see [`crew`](super::crew).
     fn greet(mut self: Box<Self>) {
-        while !self.is_over() && !matches!(self.peer.state(), PeerState::Established { .. }) {
+        while !self.is_over() && self.settles_at.is_none_or(|then| then > self.around.clock.time()) {
             if !self.turn() {
                 return;
             }
@@ -139,6 +142,7 @@ impl MainLoop {
         if self.is_over() {
             return self.end();
         }
+        self.settles_at = None;
         let (crew, id) = (Arc::clone(&self.around.crew), self.id);
         if let Err((part, error)) = crew.take_on(Stage::Keeping, id, self.part(Self::keep)) {
             log::debug!("peer {id} stays where it is, for want of a thread: {error}");
@@ -391,7 +395,7 @@ impl MainLoop {
                 if let Some(link) = &self.link {
                     link.open.store(true, Ordering::Release);
                 }
-                self.edge_since = self.around.clock.time();
+                self.begin();
                 if self.peer.purpose() != Purpose::Probe {
                     self.requests.open_up();
                 }

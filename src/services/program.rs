@@ -33,8 +33,7 @@ use crate::protocol::requests::message::{Failure, Outcome, Refusal};
 
 /// What `kithd run` adds to its own environment, about its own memory: no program inherits it. What its user has chosen
 /// under the same name, every program does.
-pub const OWN_TUNABLES: (&str, &str) =
-    ("GLIBC_TUNABLES", "glibc.pthread.stack_cache_size=1048576:glibc.malloc.arena_max=1");
+pub const OWN_TUNABLES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.pthread.stack_cache_size=0:glibc.malloc.arena_max=1");
 
 /// As much as a pipe holds.
 const AT_ONCE: usize = 64 * 1024;
