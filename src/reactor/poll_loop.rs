@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::Receiver;
 use super::connection::{Connection, Link, Stream, Traffic};
 use super::inlet::{Inlet, Progress};
-use super::seat::{Seat, is_deputy};
+use super::seat::Seat;
 use crate::protocol::reason::Reason;
 use crate::scheduling::interrupt_nobody;
 
@@ -109,7 +109,7 @@ impl Drop for Reactor {
         self.shared.command(Command::Stop);
         let Some(thread) = self.thread.take() else { return };
         // Dropped by a receiver, on the reactor itself or in its place: the thread ends by itself after this call.
-        let is_own = thread.thread().id() == thread::current().id() || is_deputy();
+        let is_own = thread.thread().id() == thread::current().id() || self.seat.is_taken_by_me();
         if !is_own && thread.join().is_err() {
             log::error!("the reactor's thread has panicked");
         }

@@ -31,17 +31,13 @@ const GRACE: Duration = Duration::from_millis(1);
 /// Answers in a row that callers have waited for alone before one is believed to go on like that. More gives the gain away
 /// to short runs, fewer moves the seat to and fro for callers that only happen to be alone.
 const SURE: u32 = 16;
-/// The poll's own timeout is a small number of milliseconds, a caller's deadline may be years away.
-const LONGEST: Duration = Duration::from_secs(60);
+/// How long a caller sits for one answer. What takes longer gains nothing by a switch less; and the thread is the application's,
+/// which may have it wait behind others, and with it all that the node should hear.
+const SITTING: Duration = Duration::from_millis(2);
 
 thread_local! {
-    /// This thread sits in the reactor's place.
-    static SITS: Cell<bool> = const { Cell::new(false) };
-}
-
-/// True on a caller's thread while it sits in the reactor's place.
-pub(super) fn is_deputy() -> bool {
-    SITS.get()
+    /// In whose place this thread sits: an address, or 0.
+    static SITS: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The place at the poll.
@@ -91,6 +87,15 @@ impl Seat {
         }
     }
 
+    /// True on a caller's thread while it sits here.
+    pub(super) fn is_taken_by_me(&self) -> bool {
+        SITS.get() == self.address()
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// Lets go of what a reactor that has panicked leaves behind: nobody sits any more.
     pub(super) fn clear(&self) {
         let left = self.poll_loop.lock().take();
@@ -137,10 +142,13 @@ pub(super) struct Waiting<'a>(&'a Seat);
 
 impl Waiting<'_> {
     /// Sits in the reactor's place until it is done, if this caller may. Returns at the deadline at the latest, and earlier
-    /// whenever the reactor has to do the rest. `wake` ends the reactor's poll.
+    /// when it takes long or there is more to do: then the reactor does the rest. `wake` ends the reactor's poll.
     pub(super) fn sit(&self, connection: Token, deadline: Instant, is_done: impl Fn() -> bool, wake: impl FnOnce()) {
         let seat = self.0;
-        if seat.waiting.load(Ordering::SeqCst) > 1 || seat.alone.fetch_add(1, Ordering::Relaxed) < SURE || SITS.get() {
+        if seat.waiting.load(Ordering::SeqCst) > 1
+            || seat.alone.fetch_add(1, Ordering::Relaxed) < SURE
+            || SITS.get() != 0
+        {
             return;
         }
         let place = if seat.is_lent.swap(true, Ordering::SeqCst) {
@@ -153,9 +161,9 @@ impl Waiting<'_> {
         seat.sittings.fetch_add(1, Ordering::SeqCst);
         // Over: the reactor's thread has taken it along.
         let Some(poll_loop) = place.as_mut() else { return };
-        SITS.set(true);
+        SITS.set(seat.address());
         let turns = catch_unwind(AssertUnwindSafe(|| turns(poll_loop, connection, deadline, is_done)));
-        SITS.set(false);
+        SITS.set(0);
         let is_busy = turns.unwrap_or_else(|_| {
             // As if it had happened to the reactor: half a node would be worse than none.
             log::error!("the reactor's work has panicked on a caller's thread");
@@ -175,16 +183,15 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Turns until it is done or late; true, and at once, if there is more to do than one connection's.
+/// Turns until it is done; true if the reactor is to come back, as there is more to do than one connection's, or it is late.
 fn turns(poll_loop: &mut PollLoop, connection: Token, deadline: Instant, is_done: impl Fn() -> bool) -> bool {
+    let mut now = Instant::now();
+    let until = deadline.min(now + SITTING);
     while !is_done() && !poll_loop.is_over() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        if poll_loop.turn(Some(left.min(LONGEST))).is_busy_beside(connection) {
+        if now >= until || poll_loop.turn(Some(until - now)).is_busy_beside(connection) {
             return true;
         }
+        now = Instant::now();
     }
     poll_loop.is_over() || poll_loop.has_more()
 }
