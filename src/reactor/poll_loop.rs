@@ -162,9 +162,9 @@ impl ReactorHandle {
         wait: impl FnOnce() -> T,
     ) -> T {
         let waiting = self.seat.wait();
-        if let Some(connection) = connection {
-            let wake = || _ = self.shared.waker.wake();
-            waiting.sit(connection.link.token, deadline, is_done, wake);
+        let wake = || _ = self.shared.waker.wake();
+        if !connection.is_some_and(|connection| waiting.sit(connection.link.token, deadline, is_done, wake)) {
+            waiting.leave_it_to_the_reactor();
         }
         wait()
     }

@@ -142,14 +142,21 @@ pub(super) struct Waiting<'a>(&'a Seat);
 
 impl Waiting<'_> {
     /// Sits in the reactor's place until it is done, if this caller may. Returns at the deadline at the latest, and earlier
-    /// when it takes long or there is more to do: then the reactor does the rest. `wake` ends the reactor's poll.
-    pub(super) fn sit(&self, connection: Token, deadline: Instant, is_done: impl Fn() -> bool, wake: impl FnOnce()) {
+    /// when it takes long or there is more to do: then the reactor does the rest. `wake` ends the reactor's poll. False if it
+    /// may not.
+    pub(super) fn sit(
+        &self,
+        connection: Token,
+        deadline: Instant,
+        is_done: impl Fn() -> bool,
+        wake: impl FnOnce(),
+    ) -> bool {
         let seat = self.0;
         if seat.waiting.load(Ordering::SeqCst) > 1
             || seat.alone.fetch_add(1, Ordering::Relaxed) < SURE
             || SITS.get() != 0
         {
-            return;
+            return false;
         }
         let place = if seat.is_lent.swap(true, Ordering::SeqCst) {
             seat.poll_loop.try_lock()
@@ -157,10 +164,11 @@ impl Waiting<'_> {
             wake();
             seat.poll_loop.try_lock_for(GRACE)
         };
-        let Some(mut place) = place else { return };
+        // Whoever has it polls, or is about to.
+        let Some(mut place) = place else { return false };
         seat.sittings.fetch_add(1, Ordering::SeqCst);
         // Over: the reactor's thread has taken it along.
-        let Some(poll_loop) = place.as_mut() else { return };
+        let Some(poll_loop) = place.as_mut() else { return true };
         SITS.set(seat.address());
         let turns = catch_unwind(AssertUnwindSafe(|| turns(poll_loop, connection, deadline, is_done)));
         SITS.set(0);
@@ -173,6 +181,14 @@ impl Waiting<'_> {
         drop(place);
         if is_busy || seat.waiting.load(Ordering::SeqCst) > 1 {
             seat.call_back();
+        }
+        true
+    }
+
+    /// This caller waits without reading: if nobody else does, its answer must not lie until the reactor looks again.
+    pub(super) fn leave_it_to_the_reactor(&self) {
+        if self.0.is_lent.load(Ordering::SeqCst) {
+            self.0.call_back();
         }
     }
 }
