@@ -2,7 +2,7 @@
 //!
 //! They are what a handshake costs: one with the base point and three others at each end. The assembly of s2n-bignum, which
 //! is proven correct and comes with `graviola`, takes two fifths of the time of `curve25519-dalek`, but wants a processor
-//! of the last ten years (`adx`, `avx2`; on arm64 `sha2` and `pmull`), which is asked once, at the first use.
+//! of the last ten years (`adx`, `avx2`; on arm64 `sha2` and `pmull`).
 
 use curve25519_dalek::MontgomeryPoint;
 use zeroize::Zeroizing;
@@ -30,24 +30,20 @@ fn portable_product(secret: &[u8; POINT], point: &[u8; POINT]) -> Zeroizing<[u8;
 /// `None` where the processor is too old.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod proven {
-    use std::sync::LazyLock;
-
     use graviola::key_agreement::x25519::{PublicKey, StaticPrivateKey};
     use graviola::util::is_cpu_supported;
     use zeroize::Zeroizing;
 
     use super::POINT;
 
-    static IS_SUPPORTED: LazyLock<bool> = LazyLock::new(is_cpu_supported);
-
     pub(super) fn base(secret: &[u8; POINT]) -> Option<[u8; POINT]> {
-        IS_SUPPORTED.then(|| StaticPrivateKey::from_array(secret).public_key().as_bytes())
+        is_cpu_supported().then(|| StaticPrivateKey::from_array(secret).public_key().as_bytes())
     }
 
     /// Also for a point of small order, for which the library has no secret to give.
     pub(super) fn product(secret: &[u8; POINT], point: &[u8; POINT]) -> Option<Zeroizing<[u8; POINT]>> {
         let shared = || StaticPrivateKey::from_array(secret).diffie_hellman(&PublicKey::from_array(point)).ok();
-        IS_SUPPORTED.then(shared).flatten().map(|shared| Zeroizing::new(shared.0))
+        is_cpu_supported().then(shared).flatten().map(|shared| Zeroizing::new(shared.0))
     }
 }
 
