@@ -1,13 +1,20 @@
-//! The handshake as a peer's thread carries it out: which key, which message, and what a failure means.
+//! The handshake as a peer's thread carries it out: which key, which message, what a failure means, and how long what has
+//! become an edge stays on that thread.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use super::main_loop::MainLoop;
 use super::surroundings::Surroundings;
 use crate::protocol::codec::Preamble;
 use crate::protocol::message::Purpose;
 use crate::protocol::reason::Reason;
 use crate::secure::handshake::{Answer, Head, Secured, Tail};
 use crate::secure::primitives::Cipher;
+
+/// For so long an edge stays on the thread that made it: one that was dialled for a question is over by then, and spares the
+/// move. Longer keeps it on a stack that is larger than it needs.
+const SETTLING: Duration = Duration::from_millis(200);
 
 /// How far the handshake has come.
 #[derive(Default)]
@@ -96,5 +103,14 @@ impl Shaking {
             },
             Self::Idle | Self::Refused(_) => Err(Reason::Unexpected),
         }
+    }
+}
+
+impl MainLoop {
+    /// It is an edge from now on. While many come, it leaves this thread to them at once.
+    pub(super) fn begin(&mut self) {
+        self.edge_since = self.around.clock.time();
+        let span = if self.around.crew.has_few_guests() { SETTLING } else { Duration::ZERO };
+        self.settles_at = Some(self.edge_since + span);
     }
 }

@@ -22,10 +22,6 @@ use crate::protocol::time::Time;
 /// Longer keeps two connections where one should be; shorter fails requests that have done nothing wrong.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// For so long an edge stays on the thread that made it: one that was dialled for a question is over by then, and spares the
-/// move. Longer keeps it on a stack that is larger than it needs.
-const SETTLING: Duration = Duration::from_millis(200);
-
 impl MainLoop {
     pub(super) fn obey(&mut self, order: Order) {
         let Order::Command(command) = order else { return };
@@ -50,13 +46,6 @@ impl MainLoop {
     pub(super) fn deadline(&self) -> Option<Time> {
         let parting = self.parting.map(|(_, latest)| latest);
         [self.peer.deadline(), parting, self.idle_at(), self.settles_at].into_iter().flatten().min()
-    }
-
-    /// It is an edge from now on. While many come, it leaves this thread to them at once.
-    pub(super) fn begin(&mut self) {
-        self.edge_since = self.around.clock.time();
-        let span = if self.around.crew.has_few_guests() { SETTLING } else { Duration::ZERO };
-        self.settles_at = Some(self.edge_since + span);
     }
 
     /// Requests may have shown that the remote lives, may be late, and may be over.
