@@ -105,7 +105,7 @@ impl Caller {
 
     fn wait(&self, deadline: Instant) -> Answer {
         let is_done = || self.slot.answer.lock().is_some();
-        self.handle.attend(Some(&self.connection), deadline, is_done, || self.slot.wait(deadline))
+        self.handle.attend(|| Some(self.connection.clone()), deadline, is_done, || self.slot.wait(deadline))
     }
 
     /// Asks and waits; which thread has read the answer.

@@ -211,12 +211,11 @@ impl Asker {
     }
 
     fn wait(&self, mailbox: &Mailbox, requests: &Requests, id: u64, deadline: Instant) -> Ending {
-        let lone = requests.lone();
-        let connection = lone.as_ref().map(|sink| sink.connection());
+        let lone = || requests.lone().map(|sink| sink.connection().clone());
         let reactor = &self.registry.around.reactor;
         // In the reactor's place this thread may have to do with others' requests: they are no effect of its own.
         let waited = context::within(Context::default(), || {
-            reactor.attend(connection, deadline, || mailbox.is_full(), || mailbox.wait(deadline))
+            reactor.attend(lone, deadline, || mailbox.is_full(), || mailbox.wait(deadline))
         });
         if let Some(ending) = waited {
             return ending;

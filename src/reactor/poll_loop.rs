@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::Receiver;
 use super::connection::{Connection, Link, Stream, Traffic};
 use super::inlet::{Inlet, Progress};
-use super::seat::Seat;
+use super::seat::{Lease, Seat};
 use crate::protocol::reason::Reason;
 use crate::scheduling::interrupt_nobody;
 
@@ -40,7 +40,6 @@ pub struct ReactorSettings {
 /// Owns the thread. Dropping it stops and joins it.
 #[derive(Debug)]
 pub struct Reactor {
-    shared: Arc<Shared>,
     seat: Arc<Seat>,
     thread: Option<JoinHandle<()>>,
 }
@@ -58,6 +57,7 @@ impl Reactor {
             tokens: AtomicUsize::new(WAKER.0 + 1),
             totals: Arc::default(),
             on_failure: Mutex::default(),
+            lease: Lease::default(),
         });
         let poll_loop = PollLoop {
             poll,
@@ -71,31 +71,30 @@ impl Reactor {
             is_over: false,
             is_broken: false,
         };
-        let seat = Arc::new(Seat::new(poll_loop));
+        let seat = Arc::new(Seat::new(poll_loop, shared));
         let kept = Arc::clone(&seat);
-        let left = Arc::clone(&shared);
         let run = move || {
             interrupt_nobody();
             let orderly = catch_unwind(AssertUnwindSafe(|| kept.keep())).unwrap_or(false);
             kept.clear();
-            left.refuse_all();
-            if !orderly && let Some(tell) = left.on_failure.lock().take() {
+            kept.shared.refuse_all();
+            if !orderly && let Some(tell) = kept.shared.on_failure.lock().take() {
                 tell();
             }
         };
         let thread = thread::Builder::new().name("reactor".into()).stack_size(STACK).spawn(run)?;
-        Ok(Self { shared, seat, thread: Some(thread) })
+        Ok(Self { seat, thread: Some(thread) })
     }
 
     /// Says who is to be told, once, if the thread fails: nothing is read or accepted from then on, so the node has to end
     /// too.
     pub fn on_failure(&self, tell: impl FnOnce() + Send + 'static) {
-        *self.shared.on_failure.lock() = Some(Box::new(tell));
+        *self.seat.shared.on_failure.lock() = Some(Box::new(tell));
     }
 
     /// What others need to open connections.
     pub fn handle(&self) -> ReactorHandle {
-        ReactorHandle { shared: Arc::clone(&self.shared), seat: Arc::clone(&self.seat) }
+        ReactorHandle { seat: Arc::clone(&self.seat) }
     }
 
     /// Closes all connections, telling each receiver [`Reason::Leaving`], and joins the thread.
@@ -106,7 +105,7 @@ impl Reactor {
 
 impl Drop for Reactor {
     fn drop(&mut self) {
-        self.shared.command(Command::Stop);
+        self.seat.shared.command(Command::Stop);
         let Some(thread) = self.thread.take() else { return };
         // Dropped by a receiver, on the reactor itself or in its place: the thread ends by itself after this call.
         let is_own = thread.thread().id() == thread::current().id() || self.seat.is_taken_by_me();
@@ -123,7 +122,6 @@ impl Drop for Reactor {
 /// receiver and a connection does not, so there is no cycle.
 #[derive(Clone, Debug)]
 pub struct ReactorHandle {
-    shared: Arc<Shared>,
     seat: Arc<Seat>,
 }
 
@@ -134,7 +132,7 @@ impl ReactorHandle {
     /// # Errors
     /// What the system says at once, see [`dial_reason`](super::dial_reason).
     pub fn dial(&self, addr: SocketAddr) -> io::Result<Connection> {
-        Link::dial(&self.shared, addr).map(|link| Connection { link: Arc::new(link) })
+        Link::dial(&self.seat.shared, addr).map(|link| Connection { link: Arc::new(link) })
     }
 
     /// Takes over an accepted socket, whose stream begins with a preamble.
@@ -142,36 +140,33 @@ impl ReactorHandle {
     /// # Errors
     /// The remote is gone already.
     pub fn adopt(&self, stream: Stream) -> io::Result<Connection> {
-        Link::adopt(&self.shared, stream).map(|link| Connection { link: Arc::new(link) })
+        Link::adopt(&self.seat.shared, stream).map(|link| Connection { link: Arc::new(link) })
     }
 
     /// Starts to read a connection into its receiver: once for each connection.
     pub fn register(&self, connection: &Connection, receiver: Box<dyn Receiver>) {
-        self.shared.command(Command::Start(Arc::clone(&connection.link), receiver));
+        self.seat.shared.command(Command::Start(Arc::clone(&connection.link), receiver));
     }
 
-    /// Waits for an answer: `wait` does that, and returns as soon as it is there, or late. If there is a connection, the
-    /// answer is all that is expected on it, and this thread may read it itself, in the reactor's place, until `is_done`
-    /// or the deadline: it does so once it has been the only one that waits here many times in a row. Then it is this thread
-    /// that tells other receivers what arrives meanwhile, until the reactor has come back for them.
+    /// Waits for an answer: `wait` does that, and returns as soon as it is there, or late. This thread may first read it itself,
+    /// in the reactor's place, until `is_done` or the deadline: if it has been the only one that waits here many times in a row,
+    /// and there is a connection on which the answer is all that is expected (`lone` is only asked then). Meanwhile it is this
+    /// thread that tells other receivers what arrives, until the reactor has come back for them.
     pub fn attend<T>(
         &self,
-        connection: Option<&Connection>,
+        lone: impl FnOnce() -> Option<Connection>,
         deadline: Instant,
         is_done: impl Fn() -> bool,
         wait: impl FnOnce() -> T,
     ) -> T {
         let waiting = self.seat.wait();
-        let wake = || _ = self.shared.waker.wake();
-        if !connection.is_some_and(|connection| waiting.sit(connection.link.token, deadline, is_done, wake)) {
-            waiting.leave_it_to_the_reactor();
-        }
+        waiting.sit(|| lone().map(|connection| connection.link.token), deadline, is_done);
         wait()
     }
 
     /// What went through all connections since the start.
     pub fn traffic(&self) -> &Arc<Traffic> {
-        &self.shared.totals
+        &self.seat.shared.totals
     }
 }
 
@@ -193,6 +188,7 @@ pub(super) struct Shared {
     tokens: AtomicUsize,
     pub(super) totals: Arc<Traffic>,
     on_failure: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    pub(super) lease: Lease,
 }
 
 impl Shared {
@@ -211,10 +207,18 @@ impl Shared {
         let is_first = waiting.is_empty();
         waiting.push(command);
         drop(commands);
-        if is_first && let Err(error) = self.waker.wake() {
+        if is_first {
+            self.wake();
+        }
+        self.lease.call_back();
+        true
+    }
+
+    /// Ends the poll under way, or the next.
+    pub(super) fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
             log::error!("cannot wake the reactor: {error}");
         }
-        true
     }
 
     /// From here on commands are refused on their senders' threads.

@@ -17,13 +17,14 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::Token;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::poll_loop::PollLoop;
+use super::poll_loop::{PollLoop, Shared};
 
 /// For so long nobody may sit. Longer makes what comes in between wait; shorter wakes the reactor more often while a caller
 /// asks one thing after the other.
@@ -45,6 +46,13 @@ thread_local! {
 pub(super) struct Seat {
     /// Whoever holds this sits. `None` once it is over.
     poll_loop: Mutex<Option<PollLoop>>,
+    /// What all know who have something for the loop to do, the lease among it.
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Whether callers have the seat, and whether they may.
+#[derive(Debug, Default)]
+pub(super) struct Lease {
     /// The reactor's thread stays away, or is asked to.
     is_lent: AtomicBool,
     /// How often a caller has sat down.
@@ -58,17 +66,28 @@ pub(super) struct Seat {
     called: Condvar,
 }
 
-impl Seat {
-    pub(super) fn new(poll_loop: PollLoop) -> Self {
-        Self {
-            poll_loop: Mutex::new(Some(poll_loop)),
-            is_lent: AtomicBool::new(false),
-            sittings: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
-            alone: AtomicU32::new(0),
-            is_called: Mutex::new(false),
-            called: Condvar::new(),
+impl Lease {
+    /// There is something to do that is no caller's answer: if the reactor is away it comes back, and no caller is believed
+    /// for a while.
+    pub(super) fn call_back(&self) {
+        if self.is_lent.load(Ordering::SeqCst) {
+            self.alone.store(0, Ordering::Relaxed);
+            *self.is_called.lock() = true;
+            self.called.notify_one();
         }
+    }
+
+    /// True if the caller that asks may sit: it is the only one, and was so often.
+    fn is_due(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) == 1
+            && self.alone.fetch_add(1, Ordering::Relaxed) >= SURE
+            && SITS.get() == 0
+    }
+}
+
+impl Seat {
+    pub(super) fn new(poll_loop: PollLoop, shared: Arc<Shared>) -> Self {
+        Self { poll_loop: Mutex::new(Some(poll_loop)), shared }
     }
 
     /// The reactor's thread, until it is told to stop; false if it could not go on.
@@ -76,7 +95,7 @@ impl Seat {
         loop {
             let mut place = self.poll_loop.lock();
             let Some(poll_loop) = place.as_mut() else { return false };
-            while !poll_loop.is_over() && !self.is_lent.load(Ordering::SeqCst) {
+            while !poll_loop.is_over() && !self.lease().is_lent.load(Ordering::SeqCst) {
                 poll_loop.turn(None);
             }
             if poll_loop.is_over() {
@@ -92,10 +111,6 @@ impl Seat {
         SITS.get() == self.address()
     }
 
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self).addr()
-    }
-
     /// Lets go of what a reactor that has panicked leaves behind: nobody sits any more.
     pub(super) fn clear(&self) {
         let left = self.poll_loop.lock().take();
@@ -104,35 +119,37 @@ impl Seat {
 
     /// One more caller waits, until what this returns is dropped.
     pub(super) fn wait(&self) -> Waiting<'_> {
-        if self.waiting.fetch_add(1, Ordering::SeqCst) > 0 {
-            self.alone.store(0, Ordering::Relaxed);
+        if self.lease().waiting.fetch_add(1, Ordering::SeqCst) > 0 {
+            self.lease().alone.store(0, Ordering::Relaxed);
         }
         Waiting(self)
     }
 
+    fn lease(&self) -> &Lease {
+        &self.shared.lease
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
     /// Until nobody has sat here for a while, or the reactor is called.
     fn stay_away(&self) {
-        let mut before = self.sittings.load(Ordering::SeqCst);
-        let mut is_called = self.is_called.lock();
+        let lease = self.lease();
+        let mut before = lease.sittings.load(Ordering::SeqCst);
+        let mut is_called = lease.is_called.lock();
         while !*is_called {
-            if !self.called.wait_for(&mut is_called, GRACE).timed_out() {
+            if !lease.called.wait_for(&mut is_called, GRACE).timed_out() {
                 continue;
             }
-            let sittings = self.sittings.load(Ordering::SeqCst);
+            let sittings = lease.sittings.load(Ordering::SeqCst);
             if sittings == before && !self.poll_loop.is_locked() {
                 break;
             }
             before = sittings;
         }
         *is_called = false;
-        self.is_lent.store(false, Ordering::SeqCst);
-    }
-
-    /// The reactor comes back, and no caller is believed for a while.
-    fn call_back(&self) {
-        self.alone.store(0, Ordering::Relaxed);
-        *self.is_called.lock() = true;
-        self.called.notify_one();
+        lease.is_lent.store(false, Ordering::SeqCst);
     }
 }
 
@@ -141,34 +158,24 @@ impl Seat {
 pub(super) struct Waiting<'a>(&'a Seat);
 
 impl Waiting<'_> {
-    /// Sits in the reactor's place until it is done, if this caller may. Returns at the deadline at the latest, and earlier
-    /// when it takes long or there is more to do: then the reactor does the rest. `wake` ends the reactor's poll. False if it
-    /// may not.
+    /// Sits in the reactor's place until it is done, if this caller may: only then it is asked which connection's answer is all
+    /// that is expected there. Returns at the deadline at the latest, and earlier when it takes long or there is more to do:
+    /// then the reactor does the rest.
     pub(super) fn sit(
         &self,
-        connection: Token,
+        connection: impl FnOnce() -> Option<Token>,
         deadline: Instant,
         is_done: impl Fn() -> bool,
-        wake: impl FnOnce(),
-    ) -> bool {
-        let seat = self.0;
-        if seat.waiting.load(Ordering::SeqCst) > 1
-            || seat.alone.fetch_add(1, Ordering::Relaxed) < SURE
-            || SITS.get() != 0
-        {
-            return false;
-        }
-        let place = if seat.is_lent.swap(true, Ordering::SeqCst) {
-            seat.poll_loop.try_lock()
-        } else {
-            wake();
-            seat.poll_loop.try_lock_for(GRACE)
+    ) {
+        let Self(seat) = self;
+        let lease = seat.lease();
+        let connection = if lease.is_due() { connection() } else { None };
+        let (Some(connection), Some(mut place)) = (connection, connection.and_then(|_| self.take())) else {
+            // If the reactor is away, nobody is about to read this caller's answer.
+            return lease.call_back();
         };
-        // Whoever has it polls, or is about to.
-        let Some(mut place) = place else { return false };
-        seat.sittings.fetch_add(1, Ordering::SeqCst);
         // Over: the reactor's thread has taken it along.
-        let Some(poll_loop) = place.as_mut() else { return true };
+        let Some(poll_loop) = place.as_mut() else { return };
         SITS.set(seat.address());
         let turns = catch_unwind(AssertUnwindSafe(|| turns(poll_loop, connection, deadline, is_done)));
         SITS.set(0);
@@ -179,23 +186,27 @@ impl Waiting<'_> {
             true
         });
         drop(place);
-        if is_busy || seat.waiting.load(Ordering::SeqCst) > 1 {
-            seat.call_back();
+        if is_busy || lease.waiting.load(Ordering::SeqCst) > 1 {
+            lease.call_back();
         }
-        true
     }
 
-    /// This caller waits without reading: if nobody else does, its answer must not lie until the reactor looks again.
-    pub(super) fn leave_it_to_the_reactor(&self) {
-        if self.0.is_lent.load(Ordering::SeqCst) {
-            self.0.call_back();
-        }
+    /// The place, if nobody has it, or the reactor leaves it for this caller.
+    fn take(&self) -> Option<MutexGuard<'_, Option<PollLoop>>> {
+        let Self(seat) = self;
+        let place = if seat.lease().is_lent.swap(true, Ordering::SeqCst) {
+            seat.poll_loop.try_lock()
+        } else {
+            seat.shared.wake();
+            seat.poll_loop.try_lock_for(GRACE)
+        };
+        place.inspect(|_| _ = seat.lease().sittings.fetch_add(1, Ordering::SeqCst))
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.0.lease().waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -210,4 +221,29 @@ fn turns(poll_loop: &mut PollLoop, connection: Token, deadline: Instant, is_done
         now = Instant::now();
     }
     poll_loop.is_over() || poll_loop.has_more()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_something_to_do_calls_the_reactor_only_if_it_is_away() {
+        let lease = Lease { alone: AtomicU32::new(SURE), ..Lease::default() };
+        lease.call_back();
+        assert!(!*lease.is_called.lock() && lease.alone.load(Ordering::SeqCst) == SURE);
+        lease.is_lent.store(true, Ordering::SeqCst);
+        lease.call_back();
+        assert!(*lease.is_called.lock() && lease.alone.load(Ordering::SeqCst) == 0);
+    }
+
+    #[test]
+    fn only_the_one_that_has_waited_alone_for_long_may_sit() {
+        let lease = Lease::default();
+        lease.waiting.store(1, Ordering::SeqCst);
+        assert_eq!((0..SURE).filter(|_| lease.is_due()).count(), 0);
+        assert!(lease.is_due());
+        lease.waiting.store(2, Ordering::SeqCst);
+        assert!(!lease.is_due());
+    }
 }
