@@ -34,6 +34,8 @@ pub const PASSING: usize = 1088;
 
 /// Bytes of a frame's length.
 pub const HEADER: usize = 4;
+/// Room for all that a message with a payload has beside it: 103 bytes of a request with the longest name of a service.
+const FIELDS: usize = 128;
 const MAGIC: [u8; 4] = *b"kith";
 
 /// Takes what the splitter finds.
@@ -177,17 +179,22 @@ pub fn encode_frame<M: Message>(message: &M) -> Vec<u8> {
 /// Appends a message as one frame whose last field is a payload: the message's own is empty, and this one is written in its
 /// place, so that it is copied once on its way.
 pub fn encode_with_payload<M: Message>(message: &M, payload: &[u8], bytes: &mut Vec<u8>) {
-    let start = bytes.len();
-    bytes.extend([0; HEADER]);
-    bytes.push(M::DIRECTION as u8);
-    encode_into(message, bytes);
+    // In a place of their own: a vector would be asked for room at each of its fields.
+    let mut fields = [0; FIELDS];
+    fields[HEADER] = M::DIRECTION as u8;
+    let mut room = &mut fields[HEADER + 1..];
+    let written = options().serialize_into(&mut room, message);
+    // No message with a payload has more beside it, see the test in `requests/message.rs`.
+    debug_assert!(written.is_ok(), "its fields are more than {FIELDS} bytes");
+    let end = FIELDS - room.len();
+    let length = size_of::<u64>();
     // An empty sequence at the end is its length, eight zeros.
-    debug_assert!(bytes.ends_with(&[0; size_of::<u64>()]), "a payload is the last field");
-    bytes.truncate(bytes.len() - size_of::<u64>());
-    bytes.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+    debug_assert_eq!(fields[end - length..end], [0; size_of::<u64>()], "a payload is the last field");
+    fields[end - length..end].copy_from_slice(&(payload.len() as u64).to_le_bytes());
+    let whole = (end - HEADER + payload.len()) as u32;
+    fields[..HEADER].copy_from_slice(&whole.to_be_bytes());
+    bytes.extend_from_slice(&fields[..end]);
     bytes.extend_from_slice(payload);
-    let length = (bytes.len() - start - HEADER) as u32;
-    bytes[start..start + HEADER].copy_from_slice(&length.to_be_bytes());
 }
 
 /// The message of a frame (without its length).
