@@ -155,7 +155,7 @@ impl Asker {
 
     /// This node asks itself. Whoever is to be called back is, at the deadline if there is no answer by then.
     pub(super) fn ask_myself(&self, wanted: Wanted<'_>, waiter: Waiter) {
-        let is_called_back = matches!(waiter, Waiter::CallBack(_));
+        let is_called_back = waiter.has_to_be_told();
         if is_called_back {
             self.note_issued();
         }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::asking::Asker;
 use super::node::Node;
 use super::requester::Requester;
-use crate::peer::waiter::Ending;
+use crate::peer::waiter::{Ending, Waiter};
 use crate::protocol::requests::error::RequestError;
 
 /// For one answer: nothing that is measured takes as long.
@@ -218,7 +218,7 @@ fn logical(
 ) -> Result<Loaded, RequestError> {
     let requester = Requester::new(asker.clone(), asker.find(target)?);
     let (service, length) = (load.service.clone(), payload.len());
-    let ask: Ask = Arc::new(move |done| requester.try_submit(&service, &payload, PATIENCE, done));
+    let ask: Ask = Arc::new(move |done| requester.ask(&service, &payload, PATIENCE, Waiter::CallBack(done), false));
     circle(&vec![ask; count], length, load.span, over)
 }
 

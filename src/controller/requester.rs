@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::asking::{Asker, Target, Wanted, moment_after};
+use super::asking::{Asker, Target, moment_after};
 use super::lines::Way;
-use crate::peer::waiter::{Ending, Sleeper, Waiter, wake};
+use crate::peer::waiter::{Collector, Ending, Sleeper, Waiter, wake};
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::requests::error::RequestError;
 use crate::services::context;
@@ -61,12 +61,7 @@ impl Requester {
         timeout: Duration,
         done: impl FnOnce(Ending) + Send + 'static,
     ) -> Result<(), RequestError> {
-        if context::current().is_inline {
-            return Err(RequestError::WouldDeadlock);
-        }
-        let service = self.asker.service(service)?;
-        let wanted = self.asker.wanted(&service, payload, timeout)?;
-        self.ask(wanted, Box::new(done), Some(wanted.deadline))
+        self.ask(service, payload, timeout, Waiter::CallBack(Box::new(done)), true)
     }
 
     /// The same, but waits for nothing: it needs an edge that stands and has room.
@@ -80,9 +75,7 @@ impl Requester {
         timeout: Duration,
         done: impl FnOnce(Ending) + Send + 'static,
     ) -> Result<(), RequestError> {
-        let service = self.asker.service(service)?;
-        let wanted = self.asker.wanted(&service, payload, timeout)?;
-        self.ask(wanted, Box::new(done), None)
+        self.ask(service, payload, timeout, Waiter::CallBack(Box::new(done)), false)
     }
 
     /// Answers that are waited for instead of a call-back; at most so many requests are under way in it, or
@@ -91,15 +84,28 @@ impl Requester {
         Pipeline { requester: self.clone(), window: window.max(1), hall: Arc::default() }
     }
 
-    fn ask(&self, wanted: Wanted<'_>, done: Done, patience: Option<Instant>) -> Result<(), RequestError> {
-        let mut waiter = Waiter::CallBack(done);
+    /// See [`submit`](Self::submit), and [`try_submit`](Self::try_submit) for who may not wait.
+    pub(super) fn ask(
+        &self,
+        service: &str,
+        payload: &[u8],
+        timeout: Duration,
+        mut waiter: Waiter,
+        may_wait: bool,
+    ) -> Result<(), RequestError> {
+        if may_wait && context::current().is_inline {
+            return Err(RequestError::WouldDeadlock);
+        }
+        let service = self.asker.service(service)?;
+        let wanted = self.asker.wanted(&service, payload, timeout)?;
+        let patience = may_wait.then_some(wanted.deadline);
         if self.asker.is_me(&self.target.id) {
             self.asker.ask_myself(wanted, waiter);
             return Ok(());
         }
         let mut stale = None;
         loop {
-            let way = self.way(stale, wanted.deadline, patience.is_some())?;
+            let way = self.way(stale, wanted.deadline, may_wait)?;
             match self.asker.submit(&way, wanted, waiter, patience) {
                 Ok(()) => return Ok(()),
                 // It ended between being found and being asked over: the next one is fresh.
@@ -170,7 +176,7 @@ impl Pipeline {
     /// As for [`Requester::submit`]; there will be no completion.
     pub fn submit(&self, service: &str, payload: &[u8], timeout: Duration) -> Result<u64, RequestError> {
         let number = self.take_place(Some(timeout))?;
-        self.placed(number, self.requester.submit(service, payload, timeout, self.done(number)))
+        self.placed(number, self.requester.ask(service, payload, timeout, self.waiter(number), true))
     }
 
     /// Asks, unless it would have to wait.
@@ -179,7 +185,7 @@ impl Pipeline {
     /// As for [`Requester::try_submit`]; there will be no completion.
     pub fn try_submit(&self, service: &str, payload: &[u8], timeout: Duration) -> Result<u64, RequestError> {
         let number = self.take_place(None)?;
-        self.placed(number, self.requester.try_submit(service, payload, timeout, self.done(number)))
+        self.placed(number, self.requester.ask(service, payload, timeout, self.waiter(number), false))
     }
 
     /// The next completion, if one comes by then.
@@ -228,12 +234,8 @@ impl Pipeline {
         Ok(places.last)
     }
 
-    fn done(&self, number: u64) -> impl FnOnce(Ending) + Send + 'static {
-        let hall = Arc::clone(&self.hall);
-        move |ending| {
-            hall.places.lock().completions.push_back(Completion { number, ending });
-            wake(hall);
-        }
+    fn waiter(&self, number: u64) -> Waiter {
+        Waiter::Collector(number, Arc::<Hall>::clone(&self.hall))
     }
 
     fn placed(&self, number: u64, submitted: Result<(), RequestError>) -> Result<u64, RequestError> {
@@ -248,10 +250,15 @@ impl Pipeline {
     }
 }
 
+impl Collector for Hall {
+    fn collect(self: Arc<Self>, number: u64, ending: Ending) {
+        self.places.lock().completions.push_back(Completion { number, ending });
+        wake(self);
+    }
+}
+
 impl Sleeper for Hall {
     fn wake(&self) {
         self.has_come.notify_one();
     }
 }
-
-type Done = Box<dyn FnOnce(Ending) + Send>;

@@ -136,7 +136,7 @@ impl Requests {
             if !tail.is_open {
                 return Err((RequestError::Closed { reason: Reason::Unexpected, sent: false }, waiter));
             }
-            let is_timed = matches!(waiter, Waiter::CallBack(_));
+            let is_timed = waiter.has_to_be_told();
             match tail.asking.ask(waiter, length, question.deadline) {
                 Ok(id) => {
                     if is_timed && tail.sleeps.is_none_or(|sleeps| question.deadline < sleeps) {

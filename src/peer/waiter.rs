@@ -30,9 +30,22 @@ pub enum Waiter {
     Mailbox(Arc<Mailbox>),
     /// Called once, by whichever thread has the answer, and must not wait for anything.
     CallBack(Box<dyn FnOnce(Ending) + Send>),
+    /// Somebody who has asked many things, and this one under this number.
+    Collector(u64, Arc<dyn Collector>),
+}
+
+/// Takes many answers, from any thread, and waits for nothing.
+pub trait Collector: Send + Sync {
+    /// The request of this number has ended so.
+    fn collect(self: Arc<Self>, number: u64, ending: Ending);
 }
 
 impl Waiter {
+    /// True if it has to be told in time; a thread looks after that itself.
+    pub fn has_to_be_told(&self) -> bool {
+        !matches!(self, Self::Mailbox(_))
+    }
+
     /// Tells how it ended. Whoever is called back is counted here; who waits counts himself, whatever he tries.
     pub fn tell(self, counts: &Counts, ending: Ending) {
         match self {
@@ -40,6 +53,10 @@ impl Waiter {
             Self::CallBack(call_back) => {
                 counts.note_own(ending.is_ok());
                 context::inline(|| call_back(ending));
+            }
+            Self::Collector(number, collector) => {
+                counts.note_own(ending.is_ok());
+                collector.collect(number, ending);
             }
         }
     }
