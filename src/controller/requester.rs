@@ -14,7 +14,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::asking::{Asker, Target, moment_after};
 use super::lines::Way;
-use crate::peer::waiter::{Collector, Ending, Sleeper, Waiter, wake};
+use crate::peer::reading::{Sleeper, wake};
+use crate::peer::waiter::{Collector, Ending, Waiter};
 use crate::protocol::identity::{ControllerId, PeerId};
 use crate::protocol::requests::error::RequestError;
 use crate::services::context;

@@ -449,11 +449,7 @@ impl MainLoop {
 
     fn adopt(&mut self) -> bool {
         let connection = self.stream.take().and_then(|stream| self.around.reactor.adopt(stream).ok());
-        let is_there = connection.is_some();
-        if let Some(connection) = connection {
-            self.attach(connection);
-        }
-        is_there
+        connection.map(|connection| self.attach(connection)).is_some()
     }
 
     fn attach(&mut self, connection: Connection) {
@@ -480,6 +476,7 @@ impl MainLoop {
             batch: Vec::new(),
             at: None,
             has_parted: false,
+            was_load: false,
         };
         let shaking = Shaking::default();
         self.link = Some(Link { sink, messages, open, shaking, opening: None, taken: 0, handover, bytes_out: 0 });

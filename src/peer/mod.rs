@@ -18,6 +18,7 @@ mod greeting;
 pub mod main_loop;
 mod parting;
 mod queues;
+pub mod reading;
 mod receiver;
 pub mod requests;
 mod sink;

@@ -13,9 +13,9 @@ use crossbeam_channel::{Receiver as Inbox, Sender, bounded};
 use parking_lot::Mutex;
 
 use super::queues::Class;
+use super::reading::wake_all;
 use super::requests::Requests;
 use super::sink::Sink;
-use super::waiter::wake_all;
 use crate::clock::Clock;
 use crate::protocol::codec::{
     Frames, MAX_FRAME, MAX_FRAME_BEFORE_HELLO, PASSING, PREAMBLE, Preamble, decode_frame, encode_frame, messages,
@@ -100,6 +100,8 @@ pub(super) struct Inward {
     pub(super) at: Option<Time>,
     /// The remote has taken its leave: nothing is asked or answered after that.
     pub(super) has_parted: bool,
+    /// Something was asked or answered in this read.
+    pub(super) was_load: bool,
 }
 
 impl Frames for Inward {
@@ -137,6 +139,9 @@ impl Receiver for Inward {
     fn flush(&mut self) -> Flow {
         // A broken sink is found by the main loop, and by the reactor.
         let _ = self.sink.flush();
+        if std::mem::take(&mut self.was_load) {
+            self.requests.after_read(self.side);
+        }
         wake_all();
         // A tail's requests make answers: it gets no more of them before it has taken those. What a head says is always read,
         // so that two of them cannot wait for each other.
@@ -200,6 +205,7 @@ impl Inward {
             Side::Head => {
                 let message: TailMessage = decode_frame(message)?;
                 if matches!(message, TailMessage::Request(_) | TailMessage::Piece(_)) {
+                    self.was_load = true;
                     return if self.may_be_asked()? { self.requests.asked(message, at) } else { Ok(()) };
                 }
                 self.has_parted |= matches!(message, TailMessage::Goodbye(_));
@@ -209,6 +215,7 @@ impl Inward {
             Side::Tail => {
                 let message: HeadMessage = decode_frame(message)?;
                 if matches!(message, HeadMessage::Response(_) | HeadMessage::Piece(_)) {
+                    self.was_load = true;
                     return if self.may_be_asked()? { self.requests.heard(message, at) } else { Ok(()) };
                 }
                 self.has_parted |= matches!(message, HeadMessage::Goodbye(_));
@@ -297,6 +304,7 @@ mod tests {
             batch: Vec::new(),
             at: None,
             has_parted: false,
+            was_load: false,
         };
         let watch = encode_frame(&TailMessage::Watch);
         let mut read = || {

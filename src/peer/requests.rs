@@ -10,16 +10,16 @@
 //! Neither the peer's thread nor the controller's is on the way: a request is written by whoever asks, and answered by whoever
 //! has the answer. The peer's thread looks after deadlines, and after the end.
 
-use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::queues::{Body, Class};
+use super::reading;
 use super::sink::{Budget, Sink};
-use super::waiter::{Ending, Waiter, ending, wake_later};
+use super::waiter::{Ending, Waiter, ending};
 use crate::clock::Clock;
 use crate::protocol::codec::encode_frame;
 use crate::protocol::heartbeat::Side;
@@ -33,11 +33,6 @@ use crate::protocol::requests::service::ServiceName;
 use crate::protocol::requests::serving::{Call, Serving, Taken};
 use crate::protocol::time::Time;
 use crate::services::{self, Caller, Services};
-
-thread_local! {
-    /// Of what this thread goes through what was read, if it does.
-    static READ: Cell<usize> = const { Cell::new(0) };
-}
 
 /// What is to be asked.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +67,7 @@ pub struct Line {
 pub struct Requests {
     line: Line,
     link: Mutex<Option<Arc<Sink>>>,
-    remote: Mutex<Option<Arc<Caller>>>,
+    remote: OnceLock<Arc<Caller>>,
     tail: Mutex<Tail>,
     /// Something that was open is not any more.
     room: Condvar,
@@ -104,7 +99,7 @@ impl Requests {
         let tail = Tail { asking: Asking::new(line.window), is_open: false, ended: None, sleeps: Some(Time::ZERO) };
         Self {
             link: Mutex::new(None),
-            remote: Mutex::new(None),
+            remote: OnceLock::new(),
             tail: Mutex::new(tail),
             room: Condvar::new(),
             head: Mutex::new(Head { serving: Serving::new(line.window, line.patience), sleeps: Some(Time::ZERO) }),
@@ -198,7 +193,7 @@ impl Requests {
 
     /// Who is at the other end, once that is known.
     pub fn remote(&self) -> Option<Arc<Caller>> {
-        self.remote.lock().clone()
+        self.remote.get().cloned()
     }
 
     /// True if nothing can be asked here any more.
@@ -233,7 +228,8 @@ impl Requests {
 
     /// Who is at the other end.
     pub(super) fn meet(&self, remote: Caller) {
-        *self.remote.lock() = Some(Arc::new(remote));
+        // A connection has one: it is met once.
+        let _ = self.remote.set(Arc::new(remote));
     }
 
     /// The connection stands, and is more than a look: it may be asked over.
@@ -291,7 +287,6 @@ impl Requests {
             Taken::Refused(id, refusal) => self.respond(id, Outcome::Refused(refusal), Vec::new()),
             Taken::Whole(call) => self.reading(|| self.serve(call)),
         }
-        self.look_in_time();
         Ok(())
     }
 
@@ -318,8 +313,15 @@ impl Requests {
             Heard::TooLarge(waiter) => self.reading(|| self.tell(waiter, Err(RequestError::AnswerTooLarge))),
             Heard::Answered(waiter, outcome, payload) => self.reading(|| self.tell(waiter, ending(outcome, payload))),
         }
-        self.room.notify_all();
         Ok(())
+    }
+
+    /// All of a read was gone through.
+    pub(super) fn after_read(&self, side: Side) {
+        match side {
+            Side::Head => self.look_in_time(),
+            Side::Tail => _ = self.room.notify_all(),
+        }
     }
 
     /// The connection is over: everybody who waits is told.
@@ -404,7 +406,6 @@ impl Requests {
     }
 
     fn send_request(&self, id: u64, question: Question<'_>, now: Time) -> Result<(), Reason> {
-        let sink = self.sink().ok_or(Reason::Unexpected)?;
         let Question { service, payload, deadline, depth } = question;
         let (first, rest) = payload.split_at(payload.len().min(PIECE));
         let request = Request {
@@ -417,7 +418,8 @@ impl Requests {
             payload: Bytes::default(),
         };
         let body = (!rest.is_empty()).then(|| Body::new(Side::Tail, id, payload.to_vec(), first.len()));
-        sink.queue_load(id, &TailMessage::Request(request), first, body)
+        let request = TailMessage::Request(request);
+        self.queue(|sink| sink.queue_load(id, &request, first, body)).unwrap_or(Err(Reason::Unexpected))
     }
 
     /// An answer that finds no room is replaced by word of that: whoever asked must not wait in vain, be it that he or that
@@ -432,21 +434,24 @@ impl Requests {
         let outcome = Outcome::Failed(Failure::Unsent);
         self.line.services.counts.note(outcome);
         let response = HeadMessage::Response(Response { id, outcome, length: 0, payload: Bytes::default() });
-        if let Some(sink) = self.sink() {
-            let _ = sink.queue(Class::Control, encode_frame(&response));
-        }
+        let _ = self.queue(|sink| sink.queue(Class::Control, encode_frame(&response)));
     }
 
     fn send_response(&self, id: u64, outcome: Outcome, payload: Vec<u8>) -> Result<(), Reason> {
-        let Some(sink) = self.sink() else { return Ok(()) };
         let first = payload.len().min(PIECE);
         let length = u32::try_from(payload.len()).map_err(|_| Reason::Internal)?;
         let response = HeadMessage::Response(Response { id, outcome, length, payload: Bytes::default() });
         if first == payload.len() {
-            return sink.queue_load(id, &response, &payload, None);
+            return self.queue(|sink| sink.queue_load(id, &response, &payload, None)).unwrap_or(Ok(()));
         }
         let beginning = payload[..first].to_vec();
-        sink.queue_load(id, &response, &beginning, Some(Body::new(Side::Head, id, payload, first)))
+        let body = Body::new(Side::Head, id, payload, first);
+        self.queue(|sink| sink.queue_load(id, &response, &beginning, Some(body))).unwrap_or(Ok(()))
+    }
+
+    /// Queues something, if there is a connection. It knows nothing of requests, so the lock may be held meanwhile.
+    fn queue<T>(&self, put: impl FnOnce(&Sink) -> T) -> Option<T> {
+        self.link.lock().as_deref().map(put)
     }
 
     /// Sends what waits: at once if this is the only request that is open, as a switch of threads takes longer than a write.
@@ -454,7 +459,7 @@ impl Requests {
     /// but nothing waits for the remote.)
     fn flush(&self, is_alone: impl FnOnce() -> bool) {
         // What is asked or answered while a read of this connection is gone through, leaves when all of it was.
-        if READ.get() == self.place() {
+        if reading::is_of(self.place()) {
             return;
         }
         if let Some(sink) = self.sink() {
@@ -465,9 +470,7 @@ impl Requests {
 
     /// Does something for a message of this connection, on the thread that reads it.
     fn reading<T>(&self, work: impl FnOnce() -> T) -> T {
-        wake_later();
-        let _read = Read(READ.replace(self.place()));
-        work()
+        reading::within(self.place(), work)
     }
 
     /// Where it lies: no two that live are at one place.
@@ -477,15 +480,6 @@ impl Requests {
 
     fn sink(&self) -> Option<Arc<Sink>> {
         self.link.lock().clone()
-    }
-}
-
-/// The connection of which this thread goes through what was read; and the one before, when that is over.
-struct Read(usize);
-
-impl Drop for Read {
-    fn drop(&mut self) {
-        READ.set(self.0);
     }
 }
 

@@ -1,11 +1,11 @@
 //! Who waits for an answer, and how they are told.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::reading::{Sleeper, wake};
 use crate::protocol::requests::error::RequestError;
 use crate::protocol::requests::message::{Failure, Outcome};
 use crate::services::{Counts, context};
@@ -62,45 +62,6 @@ impl Waiter {
     }
 }
 
-/// Somebody who sleeps until something is there for him.
-pub trait Sleeper: Send + Sync {
-    /// It is.
-    fn wake(&self);
-}
-
-thread_local! {
-    /// Whom this thread has something for, while it goes through what was read.
-    static SLEEPERS: RefCell<Option<Vec<Arc<dyn Sleeper>>>> = const { RefCell::new(None) };
-}
-
-/// From now on until [`wake_all`] this thread wakes nobody: whoever is woken at the first of a hundred answers interrupts this
-/// thread, takes that one, sleeps, and is woken for the next.
-pub(super) fn wake_later() {
-    SLEEPERS.with_borrow_mut(|sleepers| _ = sleepers.get_or_insert_default());
-}
-
-/// Wakes all for whom there is something.
-pub(super) fn wake_all() {
-    // Taken out first: who is woken is none of the cell's business.
-    let sleepers = SLEEPERS.with_borrow_mut(Option::take);
-    sleepers.into_iter().flatten().for_each(|sleeper| sleeper.wake());
-}
-
-/// Wakes somebody, or has him woken with all others.
-pub fn wake(sleeper: Arc<dyn Sleeper>) {
-    let at_once = SLEEPERS.with_borrow_mut(|sleepers| match sleepers {
-        Some(sleepers) => {
-            // Many answers for the same one, as a rule.
-            if !sleepers.last().is_some_and(|last| Arc::ptr_eq(last, &sleeper)) {
-                sleepers.push(sleeper);
-            }
-            None
-        }
-        None => Some(sleeper),
-    });
-    at_once.inspect(|sleeper| sleeper.wake());
-}
-
 /// A place for one answer: cheaper than a channel for a thread that waits for just one.
 #[derive(Debug, Default)]
 pub struct Mailbox {
@@ -134,40 +95,5 @@ impl Mailbox {
 impl Sleeper for Mailbox {
     fn wake(&self) {
         self.is_there.notify_one();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Counting(AtomicUsize);
-
-    impl Sleeper for Counting {
-        fn wake(&self) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn who_has_many_answers_of_one_read_is_woken_once_at_its_end() {
-        let (one, other) = (Arc::new(Counting::default()), Arc::new(Counting::default()));
-        let woken = || (one.0.load(Ordering::Relaxed), other.0.load(Ordering::Relaxed));
-        wake(one.clone());
-        assert_eq!(woken(), (1, 0));
-        wake_later();
-        for _ in 0..3 {
-            wake(one.clone());
-            wake_later();
-        }
-        wake(other.clone());
-        assert_eq!(woken(), (1, 0));
-        wake_all();
-        assert_eq!(woken(), (2, 1));
-        wake(other.clone());
-        assert_eq!(woken(), (2, 2), "the read is over");
     }
 }
