@@ -110,9 +110,12 @@ impl<T> Asking<T> {
     pub fn response(&mut self, response: Response) -> Result<Heard<T>, Reason> {
         let asked = self.open.get_mut(response.id).filter(|asked| asked.answer.is_none());
         let asked = asked.ok_or(Reason::Unexpected)?;
-        let length = response.length as usize;
         let mut arriving = Arriving::begin(response.length, response.payload)?;
-        let is_too_large = length > self.window.payload;
+        let is_too_large = response.length as usize > self.window.payload;
+        if arriving.is_whole() && !is_too_large {
+            // As most are: it needs no place to arrive in.
+            return Ok(self.close(response.id, response.outcome, arriving));
+        }
         if is_too_large || asked.caller.is_none() {
             arriving.leave_out();
         }
@@ -194,16 +197,15 @@ impl<T> Asking<T> {
     }
 
     fn close_if_whole(&mut self, id: u64) -> Heard<T> {
-        let is_whole = |asked: &Asked<T>| asked.answer.as_ref().is_some_and(|(_, arriving)| arriving.is_whole());
-        if !self.open.get_mut(id).is_some_and(|asked| is_whole(asked)) {
-            return Heard::Nothing;
-        }
+        let answer = self.open.get_mut(id).and_then(|asked| asked.answer.take_if(|(_, arriving)| arriving.is_whole()));
+        answer.map_or(Heard::Nothing, |(outcome, arriving)| self.close(id, outcome, arriving))
+    }
+
+    /// It is answered.
+    fn close(&mut self, id: u64, outcome: Outcome, arriving: Arriving) -> Heard<T> {
         let Some(asked) = self.open.remove(id) else { return Heard::Nothing };
         self.bytes -= asked.cost;
-        match (asked.caller, asked.answer) {
-            (Some(caller), Some((outcome, arriving))) => Heard::Answered(caller, outcome, arriving.into_bytes()),
-            _ => Heard::Nothing,
-        }
+        asked.caller.map_or(Heard::Nothing, |caller| Heard::Answered(caller, outcome, arriving.into_bytes()))
     }
 }
 

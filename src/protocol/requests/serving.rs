@@ -102,12 +102,17 @@ impl Serving {
         if let Some(refusal) = refusal {
             return Ok(Taken::Refused(request.id, refusal));
         }
+        let Request { id, service, depth, .. } = request;
         let deadline = now + Duration::from_millis(request.remaining_ms.into());
-        let arriving = Some((request.service, request.depth, arriving));
-        let due = deadline.min(now + self.patience);
         self.bytes += cost;
-        self.open.push(request.id, Served { deadline, due, cost, arriving });
-        Ok(self.call_if_whole(request.id))
+        if arriving.is_whole() {
+            // As most are: it needs no place to arrive in.
+            self.open.push(id, Served { deadline, due: deadline, cost, arriving: None });
+            return Ok(Taken::Whole(Call { id, service, depth, deadline, payload: arriving.into_bytes() }));
+        }
+        let due = deadline.min(now + self.patience);
+        self.open.push(id, Served { deadline, due, cost, arriving: Some((service, depth, arriving)) });
+        Ok(Taken::Nothing)
     }
 
     /// What follows of a request's payload.
