@@ -163,12 +163,12 @@ impl Hall {
         let mut state = self.state.lock();
         state.is_summoned = false;
         loop {
-            if let Some((caller, job)) = state.line.take() {
+            if let Some((place, job)) = state.line.take() {
                 self.summon(&mut state);
                 drop(state);
                 work(job);
                 state = self.state.lock();
-                state.line.done(caller);
+                state.line.done(place);
                 continue;
             }
             if state.is_over {
@@ -183,6 +183,7 @@ impl Hall {
                 break;
             }
         }
+        state.line.rest();
         state.over.push(number);
         self.ended.notify_all();
     }

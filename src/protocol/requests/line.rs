@@ -3,33 +3,56 @@
 //! Each caller has a queue of its own. Next is one of those that have the fewest at work, in turn; when all places are
 //! taken, the newest of whoever waits with most has to go for a caller that waits with fewer. So one that asks too much is
 //! refused, and the others do not feel it.
+//!
+//! ```text
+//!   levels[0]   c ─ a          wait, and have nothing at work: c is next
+//!   levels[1]   b              waits, and has one at work
+//!   resting     d              has some at work, and nothing that waits
+//! ```
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
+
+use super::chain::{Chain, Chains};
 
 /// Calls `T` of callers `K`.
 #[derive(Debug)]
 pub struct Line<K, T> {
     places: usize,
-    callers: BTreeMap<K, Queue<T>>,
-    /// Of those who wait how many they have at work, and when it was last their turn.
-    turns: BTreeSet<(usize, u64, K)>,
+    callers: BTreeMap<K, usize>,
+    queues: Chains<Queue<K>>,
+    calls: Chains<T>,
+    /// Callers that wait, by how many calls they have at work; those who came to it first are first.
+    levels: Vec<Chain>,
+    /// Callers that have calls at work only.
+    resting: Chain,
     waiting: usize,
     at_work: usize,
-    turn: u64,
 }
 
 #[derive(Debug)]
-struct Queue<T> {
-    waiting: VecDeque<T>,
+struct Queue<K> {
+    caller: K,
+    waiting: Chain,
     at_work: usize,
-    /// When it was last its turn.
-    last: u64,
 }
+
+/// Whose call is at work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place(usize);
 
 impl<K: Ord + Copy, T> Line<K, T> {
     /// With places for so many, those at work among them.
     pub fn new(places: usize) -> Self {
-        Self { places, callers: BTreeMap::new(), turns: BTreeSet::new(), waiting: 0, at_work: 0, turn: 0 }
+        Self {
+            places,
+            callers: BTreeMap::new(),
+            queues: Chains::default(),
+            calls: Chains::default(),
+            levels: vec![Chain::default()],
+            resting: Chain::default(),
+            waiting: 0,
+            at_work: 0,
+        }
     }
 
     /// Takes a call in; another one may have to go for it, and comes back.
@@ -39,60 +62,85 @@ impl<K: Ord + Copy, T> Line<K, T> {
     pub fn offer(&mut self, caller: K, call: T) -> Result<Option<T>, T> {
         let mut evicted = None;
         if self.waiting + self.at_work >= self.places {
-            let own = self.callers.get(&caller).map_or(0, |queue| queue.waiting.len());
-            let most = self.callers.iter_mut().max_by_key(|(_, queue)| queue.waiting.len());
-            let Some((greedy, queue)) = most.filter(|(_, queue)| queue.waiting.len() > own + 1) else {
-                return Err(call);
-            };
-            let greedy = *greedy;
+            let own = self.callers.get(&caller).map_or(0, |at| self.waiting_of(*at));
+            let most = self.callers.values().copied().max_by_key(|at| self.waiting_of(*at));
+            let Some(greedy) = most.filter(|at| self.waiting_of(*at) > own + 1) else { return Err(call) };
             // It keeps one at least, and its turn.
-            evicted = queue.waiting.pop_back();
+            evicted = self.queues.get_mut(greedy).and_then(|queue| self.calls.pop_back(&mut queue.waiting));
             self.waiting -= 1;
-            self.forget(greedy);
         }
-        let queue = self.callers.entry(caller).or_insert(Queue { waiting: VecDeque::new(), at_work: 0, last: 0 });
-        if queue.waiting.is_empty() {
-            self.turns.insert((queue.at_work, queue.last, caller));
+        let Self { queues, resting, .. } = self;
+        let new = || queues.push(resting, Queue { caller, waiting: Chain::default(), at_work: 0 });
+        let at = *self.callers.entry(caller).or_insert_with(new);
+        // Who is among the callers has a queue.
+        if let Some(queue) = self.queues.get_mut(at) {
+            let (is_first, level) = (queue.waiting.is_empty(), queue.at_work);
+            self.calls.push(&mut queue.waiting, call);
+            self.waiting += 1;
+            if is_first {
+                self.queues.shift(at, &mut self.resting, &mut self.levels[level]);
+            }
         }
-        queue.waiting.push_back(call);
-        self.waiting += 1;
         Ok(evicted)
     }
 
-    /// The next call, which is at work until it is [`done`](Self::done).
-    pub fn take(&mut self) -> Option<(K, T)> {
-        let (_, _, caller) = self.turns.pop_first()?;
-        // Who has a turn is here, and waits.
-        let queue = self.callers.get_mut(&caller)?;
-        let call = queue.waiting.pop_front()?;
-        self.turn += 1;
-        (queue.at_work, queue.last) = (queue.at_work + 1, self.turn);
-        if !queue.waiting.is_empty() {
-            self.turns.insert((queue.at_work, queue.last, caller));
-        }
+    /// The next call, which is at work until its place is [`done`](Self::done).
+    pub fn take(&mut self) -> Option<(Place, T)> {
+        let level = self.levels.iter().position(|level| !level.is_empty())?;
+        let at = self.levels[level].first()?;
+        // Who is in a level is there, and waits.
+        let queue = self.queues.get_mut(at)?;
+        let call = self.calls.pop_front(&mut queue.waiting)?;
+        queue.at_work += 1;
+        let waits_on = !queue.waiting.is_empty();
         (self.waiting, self.at_work) = (self.waiting - 1, self.at_work + 1);
-        Some((caller, call))
+        if self.levels.len() == level + 1 {
+            self.levels.push(Chain::default());
+        }
+        let (lower, higher) = self.levels.split_at_mut(level + 1);
+        let to = if waits_on { &mut higher[0] } else { &mut self.resting };
+        self.queues.shift(at, &mut lower[level], to);
+        Some((Place(at), call))
     }
 
-    /// A call of this caller is over.
-    pub fn done(&mut self, caller: K) {
-        if let Some(queue) = self.callers.get_mut(&caller).filter(|queue| queue.at_work > 0) {
-            if self.turns.remove(&(queue.at_work, queue.last, caller)) {
-                self.turns.insert((queue.at_work - 1, queue.last, caller));
-            }
-            queue.at_work -= 1;
-            self.at_work -= 1;
+    /// A call that was taken is over.
+    pub fn done(&mut self, Place(at): Place) {
+        let Some(queue) = self.queues.get_mut(at).filter(|queue| queue.at_work > 0) else { return };
+        queue.at_work -= 1;
+        self.at_work -= 1;
+        let level = queue.at_work;
+        if !queue.waiting.is_empty() {
+            let (lower, higher) = self.levels.split_at_mut(level + 1);
+            self.queues.shift(at, &mut higher[0], &mut lower[level]);
+        } else if level == 0 {
+            let caller = queue.caller;
+            self.queues.remove(&mut self.resting, at);
+            self.callers.remove(&caller);
         }
-        self.forget(caller);
     }
 
     /// All that wait, and nobody does any more.
     pub fn clear(&mut self) -> Vec<T> {
+        let mut calls = Vec::new();
+        for at in self.callers.values().copied().collect::<Vec<_>>() {
+            let Some(queue) = self.queues.get_mut(at).filter(|queue| !queue.waiting.is_empty()) else { continue };
+            let (level, caller) = (queue.at_work, queue.caller);
+            calls.extend(std::iter::from_fn(|| self.calls.pop_front(&mut queue.waiting)));
+            self.queues.shift(at, &mut self.levels[level], &mut self.resting);
+            if level == 0 {
+                self.queues.remove(&mut self.resting, at);
+                self.callers.remove(&caller);
+            }
+        }
         self.waiting = 0;
-        self.turns.clear();
-        let waiting = self.callers.values_mut().flat_map(|queue| std::mem::take(&mut queue.waiting)).collect();
-        self.callers.retain(|_, queue| queue.at_work > 0);
-        waiting
+        calls
+    }
+
+    /// Nothing has come for a while: what a burst took is given back.
+    pub fn rest(&mut self) {
+        if self.callers.is_empty() {
+            (self.queues, self.calls) = (Chains::default(), Chains::default());
+        }
     }
 
     /// How many wait.
@@ -105,10 +153,8 @@ impl<K: Ord + Copy, T> Line<K, T> {
         self.at_work
     }
 
-    fn forget(&mut self, caller: K) {
-        if self.callers.get(&caller).is_some_and(|queue| queue.waiting.is_empty() && queue.at_work == 0) {
-            self.callers.remove(&caller);
-        }
+    fn waiting_of(&self, at: usize) -> usize {
+        self.queues.get(at).map_or(0, |queue| queue.waiting.len())
     }
 }
 
@@ -128,15 +174,16 @@ mod tests {
         assert_eq!(line.offer('b', 6), Ok(Some(4)), "the newest of whoever has most");
         assert_eq!(line.offer('b', 7), Ok(Some(3)));
         assert_eq!(line.offer('b', 8), Err(8), "both have the same");
-        let order: Vec<_> = std::iter::from_fn(|| line.take()).collect();
-        assert_eq!(order, [('a', 1), ('b', 6), ('a', 2), ('b', 7)]);
+        let (places, order): (Vec<_>, Vec<_>) = std::iter::from_fn(|| line.take()).unzip();
+        assert_eq!(order, [1, 6, 2, 7]);
+        let [a, b] = places[..2] else { panic!("there are four") };
         assert_eq!(line.offer('c', 9), Err(9), "whoever is at work is not sent away");
-        line.done('a');
+        line.done(a);
         assert_eq!(line.offer('a', 10), Ok(None));
-        line.done('b');
+        line.done(b);
         assert_eq!(line.offer('b', 11), Ok(None));
-        line.done('b');
-        assert_eq!((line.take(), line.take()), (Some(('b', 11)), Some(('a', 10))), "whoever has fewest at work");
+        line.done(b);
+        assert_eq!((line.take(), line.take()), (Some((b, 11)), Some((a, 10))), "whoever has fewest at work");
     }
 
     proptest! {
@@ -150,17 +197,24 @@ mod tests {
                         came += 1;
                         went += usize::from(!matches!(line.offer(caller, came), Ok(None)));
                     }
-                    2 => if let Some((caller, _)) = line.take() { working.push(caller) },
-                    _ => if let Some(caller) = working.pop() { line.done(caller); went += 1 },
+                    2 => if let Some((place, _)) = line.take() { working.push(place) },
+                    _ => if let Some(place) = working.pop() { line.done(place); went += 1 },
                 }
+                line.rest();
                 prop_assert!(line.waiting() + line.at_work() <= 6);
                 prop_assert_eq!(came, went + line.waiting() + line.at_work());
                 prop_assert_eq!(line.at_work(), working.len());
                 prop_assert!(line.callers.len() <= 6);
-                let waiting = line.callers.values().filter(|queue| !queue.waiting.is_empty()).count();
-                prop_assert_eq!(line.turns.len(), waiting);
+                prop_assert_eq!(line.levels.iter().map(Chain::len).sum::<usize>() + line.resting.len(), line.callers.len());
+                for (level, callers) in line.levels.iter().enumerate() {
+                    let queues = line.queues.iter(callers);
+                    prop_assert!(queues.clone().all(|queue| queue.at_work == level && !queue.waiting.is_empty()));
+                }
+                prop_assert!(line.queues.iter(&line.resting).all(|queue| queue.at_work > 0 && queue.waiting.is_empty()));
             }
             prop_assert_eq!(line.clear().len(), came - went - working.len());
+            working.drain(..).for_each(|place| line.done(place));
+            prop_assert!(line.callers.is_empty() && line.resting.is_empty() && line.at_work() == 0);
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod service;
 pub mod serving;
 
 mod arriving;
+mod chain;
 mod open;
 
 /// How much one connection may have open in one direction.
