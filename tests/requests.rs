@@ -130,6 +130,20 @@ fn each_cause_has_its_error() {
 }
 
 #[test]
+fn who_is_meant_by_a_name_is_found_out_anew_when_the_network_has_changed() {
+    let (home, network) = (tempfile::tempdir().unwrap(), network());
+    let alpha = start(&home, &network, "alpha", &[], |_| ());
+    let beta = start(&home, &network, "beta", &[&alpha], |_| ());
+    let ask = || alpha.request("beta", "echo", b"", SOON);
+    assert!((0..3).all(|_| ask().is_ok()));
+    // Another one comes that calls itself so too: nobody is meant in its place, and it in nobody's.
+    let other = start(&home, &network, "gamma", &[&alpha], |config| config.node.label = "beta".parse().unwrap());
+    assert!((0..3).all(|_| matches!(ask(), Err(RequestError::AmbiguousNode(..)))));
+    assert!(alpha.request(&beta.id().hex(), "echo", b"", SOON).is_ok());
+    drop(other);
+}
+
+#[test]
 fn a_thousand_callers_of_a_cold_node_make_one_dial() {
     let (home, network) = (tempfile::tempdir().unwrap(), network());
     let mut nodes: Vec<Node> = Vec::new();

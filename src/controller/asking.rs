@@ -35,6 +35,9 @@ const BEING_TOLD: Duration = Duration::from_secs(1);
 pub struct Asker {
     pub(super) registry: Arc<Registry>,
     me: Arc<Caller>,
+    /// Who was found last, and the view's changes until then: most programs ask the same node again and again, and to look for
+    /// a name is to go through all of them.
+    found: Arc<Mutex<Option<(u64, Target)>>>,
 }
 
 /// One request that is to be made.
@@ -50,13 +53,13 @@ pub(super) struct Wanted<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) id: ControllerId,
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
 }
 
 impl Asker {
     /// For a node of this id and label.
     pub(super) fn new(registry: Arc<Registry>, id: ControllerId, label: Label) -> Self {
-        Self { registry, me: Arc::new(Caller { id, label }) }
+        Self { registry, me: Arc::new(Caller { id, label }), found: Arc::default() }
     }
 
     /// Asks, and waits for the answer.
@@ -74,13 +77,21 @@ impl Asker {
     pub(super) fn find(&self, name: &str) -> Result<Target, RequestError> {
         // Most often it is none: then there is no error to be told.
         if let Some(id) = from_hex(name).map(ControllerId) {
-            return Ok(Target { id, name: name[..8].to_owned() });
+            return Ok(Target { id, name: name[..8].into() });
         }
-        self.registry.read(|node, _| match node.find(name).as_slice() {
-            [id] => Ok(Target { id: *id, name: name.to_owned() }),
+        let changes = self.registry.changes();
+        if let Some((then, target)) = self.found.lock().as_ref()
+            && (*then, &*target.name) == (changes, name)
+        {
+            return Ok(target.clone());
+        }
+        let (changes, target) = self.registry.read(|node, _| match node.find(name).as_slice() {
+            [id] => Ok((node.view().changes(), Target { id: *id, name: name.into() })),
             [] => Err(RequestError::UnknownNode(name.to_owned())),
             several => Err(RequestError::AmbiguousNode(name.to_owned(), node.names_of(several))),
-        })
+        })?;
+        *self.found.lock() = Some((changes, target.clone()));
+        Ok(target)
     }
 
     /// A request as it follows from what this thread does: an effect of another one, and not to outlast that.
@@ -245,8 +256,8 @@ impl Asker {
         let is_known = || self.registry.read(|node, _| node.view().get(&target.id).is_some());
         match reason {
             Reason::Leaving => RequestError::Ended,
-            Reason::Unreachable if !is_known() => RequestError::UnknownNode(target.name.clone()),
-            reason => RequestError::Unreachable(target.name.clone(), reason),
+            Reason::Unreachable if !is_known() => RequestError::UnknownNode(target.name.to_string()),
+            reason => RequestError::Unreachable(target.name.to_string(), reason),
         }
     }
 }

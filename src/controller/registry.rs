@@ -133,6 +133,11 @@ impl Registry {
         self.think(|node, now, actions| node.handle(now, input, actions));
     }
 
+    /// How often its view has changed.
+    pub fn changes(&self) -> u64 {
+        self.inside.lock().node.view().changes()
+    }
+
     /// A look at the node that changes nothing of its thinking.
     pub fn read<T>(&self, look: impl FnOnce(&mut Node, Now) -> T) -> T {
         let mut inside = self.inside.lock();

@@ -8,6 +8,8 @@ use super::identity::ShortId;
 /// Counts and lists of a view's entries.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
+    /// Rises with everything that is added or removed.
+    pub(super) changes: u64,
     pub(super) entries: usize,
     pub(super) up: usize,
     pub(super) reachable: usize,
@@ -21,6 +23,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn add(&mut self, short: ShortId, entry: &Entry) {
+        self.changes += 1;
         self.entries += 1;
         let (standing, record) = (entry.standing(), &entry.record().body);
         if self.centre.is_some_and(|centre| record.edges.contains(&centre)) {
@@ -43,6 +46,7 @@ impl Tally {
 
     /// Takes back what [`Tally::add`] did for this entry as it still is.
     pub(super) fn remove(&mut self, short: ShortId, entry: &Entry) {
+        self.changes += 1;
         self.entries -= 1;
         self.tails.remove(&short);
         self.accused.remove(&short);

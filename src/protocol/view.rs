@@ -141,6 +141,12 @@ impl View {
         over
     }
 
+    /// Rises whenever an entry comes, changes or goes: what was found by going through all of them holds for as long as this
+    /// stays the same.
+    pub fn changes(&self) -> u64 {
+        self.tally.changes
+    }
+
     /// True if there is anybody who is not up.
     pub fn has_gone(&self) -> bool {
         self.tally.gone > 0

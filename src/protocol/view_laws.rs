@@ -269,7 +269,9 @@ proptest! {
                 }
                 item => item,
             };
+            let (changes, before) = (view.changes(), view.states().collect::<Vec<_>>());
             view.merge(item);
+            prop_assert!(view.changes() > changes || view.states().eq(before), "who has looked through it looks again");
             if asked {
                 view.digest();
                 view.bucket_hashes(0).count();
