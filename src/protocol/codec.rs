@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 
 use super::message::{HeadMessage, Purpose, TailMessage, VERSION};
 use super::reason::Reason;
+use super::requests::at_once;
 
 /// The largest frame after identification, in bytes: a heartbeat waits behind one of these, never behind more.
 pub const MAX_FRAME: usize = 16 * 1024;
@@ -34,7 +35,7 @@ pub const PASSING: usize = 1088;
 
 /// Bytes of a frame's length.
 pub const HEADER: usize = 4;
-/// Room for all that a message with a payload has beside it: 103 bytes of a request with the longest name of a service.
+/// Room for all that a message with a payload has beside it: 105 bytes of a request to the service with the longest name.
 const FIELDS: usize = 128;
 const MAGIC: [u8; 4] = *b"kith";
 
@@ -146,6 +147,9 @@ pub trait Message: Serialize + DeserializeOwned {
     const DIRECTION: Direction;
     /// True if 128 bytes hold it: half of all messages are heartbeats.
     fn is_short(&self) -> bool;
+    /// The message, if it is one of those that a busy node decodes all the time; what is not exactly that is left to the
+    /// ordinary decoder, which knows all others, and what is wrong.
+    fn at_once(encoded: &[u8]) -> Option<Self>;
 }
 
 impl Message for TailMessage {
@@ -154,6 +158,10 @@ impl Message for TailMessage {
     fn is_short(&self) -> bool {
         !matches!(self, Self::Hello { .. } | Self::Push(_) | Self::Sync { .. })
     }
+
+    fn at_once(encoded: &[u8]) -> Option<Self> {
+        at_once::of_tail(encoded)
+    }
 }
 
 impl Message for HeadMessage {
@@ -161,6 +169,10 @@ impl Message for HeadMessage {
 
     fn is_short(&self) -> bool {
         matches!(self, Self::Heartbeat { .. } | Self::Goodbye(_))
+    }
+
+    fn at_once(encoded: &[u8]) -> Option<Self> {
+        at_once::of_head(encoded)
     }
 }
 
@@ -207,6 +219,11 @@ pub fn decode_frame<M: Message>(frame: &[u8]) -> Result<M, Reason> {
         let known = [Direction::FromTail, Direction::FromHead].iter().any(|known| *known as u8 == *direction);
         return Err(if known { Reason::WrongDirection } else { Reason::Malformed });
     }
+    M::at_once(body).map_or_else(|| decode(body), Ok)
+}
+
+/// The message that these bytes are, of whatever kind.
+pub(super) fn decode<M: Message>(body: &[u8]) -> Result<M, Reason> {
     options().with_limit(MAX_FRAME as u64).deserialize(body).map_err(|_| Reason::Malformed)
 }
 

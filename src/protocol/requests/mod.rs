@@ -24,6 +24,8 @@ pub mod report;
 pub mod service;
 pub mod serving;
 
+pub(super) mod at_once;
+
 mod arriving;
 mod chain;
 mod open;

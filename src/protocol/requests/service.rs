@@ -26,7 +26,7 @@ impl ServiceName {
     /// The longest, in bytes.
     pub const MAX: usize = 63;
 
-    fn from_bytes(text: &[u8]) -> Option<Self> {
+    pub(super) fn from_bytes(text: &[u8]) -> Option<Self> {
         let mut bytes = [0; Self::MAX];
         bytes.get_mut(..text.len())?.copy_from_slice(text);
         let is_name = !text.is_empty() && text.iter().all(|byte| is_allowed(*byte));
