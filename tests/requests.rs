@@ -251,6 +251,33 @@ fn who_asks_one_thing_after_the_other_is_answered_whatever_else_begins() {
     });
 }
 
+/// A worker that was asked one short thing after the other reads the next one itself, in the reactor's place; until what it
+/// was asked takes longer.
+#[test]
+fn a_worker_that_looks_out_for_the_next_request_keeps_nobody_waiting() {
+    let (_home, alpha, beta) = pair();
+    let thread = || thread::current().name().unwrap_or_default().to_owned();
+    alpha.handle("works", move |_: Request| thread()).unwrap();
+    alpha.handle_inline("reads", move |_: Request| thread()).unwrap();
+    let (go_on, gate) = mpsc::channel();
+    let gate = Mutex::new(gate);
+    alpha.handle("long", move |_: Request| waits(&gate)).unwrap();
+    let ask = |service: &str| String::from_utf8(beta.request("alpha", service, b"", SOON).unwrap()).unwrap();
+    let looks_out = || {
+        assert!((0..40).all(|_| ask("works").starts_with("work-")));
+        ask("reads").starts_with("work-")
+    };
+    for _ in 0..3 {
+        until("a worker reads", looks_out);
+        thread::scope(|scope| {
+            let long = scope.spawn(|| ask("long"));
+            assert!((0..100).all(|_| ask("works").starts_with("work-")), "the reactor is back, or another worker");
+            go_on.send(()).unwrap();
+            assert_eq!(long.join().unwrap(), "");
+        });
+    }
+}
+
 #[test]
 fn many_requests_share_an_edge_without_a_thread_for_each() {
     let (_home, _alpha, beta) = pair();

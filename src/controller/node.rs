@@ -130,6 +130,8 @@ impl Node {
         }
         let services =
             Arc::new(Services::new(config.limits.workers, config.limits.max_calls, config.limits.max_payload));
+        let lookout = reactor.handle();
+        services.look_out(Box::new(move |is_done| lookout.watch(is_done)));
         let keys = KeyRing::new(keys);
         thinking.handle(clock.now(), Input::Keys(keys.marks()), &mut Vec::new());
         let (lines, inlets, ended, events) = channels();

@@ -160,8 +160,19 @@ impl ReactorHandle {
         wait: impl FnOnce() -> T,
     ) -> T {
         let waiting = self.seat.wait();
-        waiting.sit(|| lone().map(|connection| connection.link.token), deadline, is_done);
+        let expected = || {
+            let token = lone()?.link.token;
+            Some(move |turn| matches!(turn, Turn::Idle) || turn == Turn::One(token))
+        };
+        waiting.sit(expected, Some(deadline), is_done);
         wait()
+    }
+
+    /// Waits for what may come next, whatever it is, by reading it on this thread until `is_done`: for two milliseconds at most,
+    /// and only if this thread has been the only one that waits here many times in a row. For whoever does what one remote asks
+    /// for after the other.
+    pub fn watch(&self, is_done: impl Fn() -> bool) {
+        self.seat.wait().sit(|| Some(|turn| turn != Turn::Several), None, is_done);
     }
 
     /// What went through all connections since the start.
@@ -272,11 +283,6 @@ pub(super) enum Turn {
 }
 
 impl Turn {
-    /// True if it was about anything but this connection.
-    pub(super) fn is_busy_beside(self, connection: Token) -> bool {
-        !matches!(self, Self::Idle) && self != Self::One(connection)
-    }
-
     fn and(self, token: Token) -> Self {
         match self {
             Self::Idle if token != WAKER => Self::One(token),

@@ -1,4 +1,5 @@
-//! Who sits at the poll: the reactor's thread, or for a moment a caller that waits for an answer and is alone.
+//! Who sits at the poll: the reactor's thread, or for a moment a caller that waits for an answer and is alone. Or a worker:
+//! what it waits for is the next request, and that it has just answered the last is as good a reason to expect one.
 //!
 //! ```text
 //!   caller                                   reactor
@@ -21,10 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::Token;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::poll_loop::{PollLoop, Shared};
+use super::poll_loop::{PollLoop, Shared, Turn};
 
 /// For so long nobody may sit. Longer makes what comes in between wait; shorter wakes the reactor more often while a caller
 /// asks one thing after the other.
@@ -153,31 +153,31 @@ impl Seat {
     }
 }
 
-/// A caller that waits for an answer.
+/// Somebody who waits for an answer, or for the next request.
 #[derive(Debug)]
 pub(super) struct Waiting<'a>(&'a Seat);
 
 impl Waiting<'_> {
-    /// Sits in the reactor's place until it is done, if this caller may: only then it is asked which connection's answer is all
-    /// that is expected there. Returns at the deadline at the latest, and earlier when it takes long or there is more to do:
-    /// then the reactor does the rest.
-    pub(super) fn sit(
+    /// Sits in the reactor's place until it is done, if this caller may: only then it is asked what turns it expects there, and
+    /// expects none if it has to leave them to others. Returns at the deadline at the latest, and earlier when it takes long or
+    /// there is more to do: then the reactor does the rest.
+    pub(super) fn sit<E: Fn(Turn) -> bool>(
         &self,
-        connection: impl FnOnce() -> Option<Token>,
-        deadline: Instant,
+        expected: impl FnOnce() -> Option<E>,
+        deadline: Option<Instant>,
         is_done: impl Fn() -> bool,
     ) {
         let Self(seat) = self;
         let lease = seat.lease();
-        let connection = if lease.is_due() { connection() } else { None };
-        let (Some(connection), Some(mut place)) = (connection, connection.and_then(|_| self.take())) else {
+        let expected = if lease.is_due() { expected() } else { None };
+        let Some((is_expected, mut place)) = expected.and_then(|expected| Some((expected, self.take()?))) else {
             // If the reactor is away, nobody is about to read this caller's answer.
             return lease.call_back();
         };
         // Over: the reactor's thread has taken it along.
         let Some(poll_loop) = place.as_mut() else { return };
         SITS.set(seat.address());
-        let turns = catch_unwind(AssertUnwindSafe(|| turns(poll_loop, connection, deadline, is_done)));
+        let turns = catch_unwind(AssertUnwindSafe(|| turns(poll_loop, is_expected, deadline, is_done)));
         SITS.set(0);
         let is_busy = turns.unwrap_or_else(|_| {
             // As if it had happened to the reactor: half a node would be worse than none.
@@ -210,12 +210,17 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Turns until it is done; true if the reactor is to come back, as there is more to do than one connection's, or it is late.
-fn turns(poll_loop: &mut PollLoop, connection: Token, deadline: Instant, is_done: impl Fn() -> bool) -> bool {
+/// Turns until it is done; true if the reactor is to come back, as there is more to do than was expected, or it is late.
+fn turns(
+    poll_loop: &mut PollLoop,
+    is_expected: impl Fn(Turn) -> bool,
+    deadline: Option<Instant>,
+    is_done: impl Fn() -> bool,
+) -> bool {
     let mut now = Instant::now();
-    let until = deadline.min(now + SITTING);
+    let until = deadline.map_or(now + SITTING, |deadline| deadline.min(now + SITTING));
     while !is_done() && !poll_loop.is_over() {
-        if now >= until || poll_loop.turn(Some(until - now)).is_busy_beside(connection) {
+        if now >= until || !is_expected(poll_loop.turn(Some(until - now))) {
             return true;
         }
         now = Instant::now();

@@ -29,6 +29,8 @@ use children::Children;
 use context::Context;
 use workers::{Job, Workers};
 
+pub use workers::Lookout;
+
 /// Services of one node, about 200 bytes each: a program that registers a name for each request is found out.
 pub const MAX_SERVICES: usize = 1024;
 
@@ -275,6 +277,11 @@ impl Services {
             }
             Ok(Runs::Elsewhere(taker)) => taker(request, self.bounded(reply)),
         }
+    }
+
+    /// Where a worker that has nothing to do may wait for the next call, see [`Lookout`]; said once.
+    pub fn look_out(&self, lookout: Lookout) {
+        self.workers.look_out(lookout);
     }
 
     /// Refuses whatever comes from now on.

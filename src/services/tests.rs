@@ -1,4 +1,5 @@
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use super::*;
@@ -110,4 +111,29 @@ fn a_handler_that_never_returns_does_not_hold_up_the_end() {
     assert_eq!(waits.recv().unwrap().0, Outcome::Refused(Refusal::Leaving));
     drop(release);
     assert_eq!(stuck.recv().unwrap().0, Outcome::Done, "it is left to itself");
+}
+
+#[test]
+fn what_comes_elsewhere_than_at_the_lookout_is_done_by_another_worker() {
+    let services = Services::new(2, 2, 100);
+    services
+        .register(name("thread"), Runs::OnWorker(Arc::new(|_| format!("{:?}", thread::current().id()).into())))
+        .unwrap();
+    let (looks_out, is_out) = mpsc::channel();
+    let (go_on, gate) = mpsc::channel::<()>();
+    let gate = parking_lot::Mutex::new(gate);
+    services.look_out(Box::new(move |is_done| {
+        looks_out.send(is_done()).unwrap();
+        let _ = gate.lock().recv();
+    }));
+    let done_by = || ask(&services, request(1, "thread")).recv_timeout(Duration::from_secs(60)).unwrap();
+    // A call may be too long for that on a machine that is busy: then the next one is not.
+    let first = std::iter::repeat_with(|| (done_by(), is_out.recv_timeout(Duration::from_millis(100))));
+    let (first, out) = first.take(600).find(|(_, out)| out.is_ok()).unwrap();
+    assert_eq!(out, Ok(false));
+    let second = done_by();
+    assert!(first.0 == Outcome::Done && second.0 == Outcome::Done && first != second, "it stands there still");
+    drop(go_on);
+    services.finish(Instant::now() + Duration::from_secs(30));
+    services.end();
 }

@@ -6,13 +6,14 @@
 //!                └──▶ refused: overloaded
 //! ```
 //!
-//! Threads are started when there is work for them, and end when there was none for a while. A handler that panics costs its
-//! own call; one that never returns costs its thread. At the end the threads that are still at work are left behind.
+//! Threads are started when there is work for them, and end when there was none for a while. Who has done a short call waits
+//! for the next one where it comes in, for a moment: a switch of threads takes longer than such a call. A handler that panics
+//! costs its own call; one that never returns costs its thread. At the end the threads that are still at work are left behind.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -33,6 +34,12 @@ const IDLE: Duration = Duration::from_secs(10);
 /// At the end what has no more reason to wait, such as for a program that was killed, has so long to find out.
 const LAST: Duration = Duration::from_millis(200);
 
+/// A call that took no longer was short: whoever was asked may be asked the next thing at once.
+const SHORT: Duration = Duration::from_micros(100);
+
+/// Where a worker that has nothing to do may wait: the place at which calls come in.
+pub type Lookout = Box<dyn Fn(&dyn Fn() -> bool) + Send + Sync>;
+
 /// One call for a handler.
 pub(super) struct Job {
     pub(super) request: Request,
@@ -51,6 +58,7 @@ struct Hall {
     work: Condvar,
     /// A thread has ended.
     ended: Condvar,
+    lookout: OnceLock<Lookout>,
 }
 
 struct State {
@@ -60,6 +68,8 @@ struct State {
     /// One was woken or started, and has not come yet. Whoever takes a call summons the next if there are more: so a burst of
     /// short calls is done by the few threads that it takes, and one of long calls soon has them all.
     is_summoned: bool,
+    /// Who waits at the lookout. What comes in there is brought by this thread, and so needs no other to be woken.
+    looks_out: Option<ThreadId>,
     threads: BTreeMap<usize, JoinHandle<()>>,
     /// Threads that have come to their end, and are to be joined.
     over: Vec<usize>,
@@ -70,9 +80,22 @@ impl Workers {
     /// At most so many threads, and calls that wait for one.
     pub(super) fn new(limit: usize, waiting: usize) -> Self {
         let line = Line::new(limit.saturating_add(waiting));
-        let state =
-            State { line, idle: 0, is_summoned: false, threads: BTreeMap::new(), over: Vec::new(), is_over: false };
-        Self(Arc::new(Hall { limit, state: Mutex::new(state), work: Condvar::new(), ended: Condvar::new() }))
+        let state = State {
+            line,
+            idle: 0,
+            is_summoned: false,
+            looks_out: None,
+            threads: BTreeMap::new(),
+            over: Vec::new(),
+            is_over: false,
+        };
+        let (work, ended, lookout) = (Condvar::new(), Condvar::new(), OnceLock::new());
+        Self(Arc::new(Hall { limit, state: Mutex::new(state), work, ended, lookout }))
+    }
+
+    /// Where a worker may wait: it is called there with how to see that there is work, and returns soon. Said once.
+    pub(super) fn look_out(&self, lookout: Lookout) {
+        let _ = self.0.lookout.set(lookout);
     }
 
     /// Takes a call in, or answers it: there is no place, or no thread to be had.
@@ -128,6 +151,9 @@ impl Hall {
         if state.is_summoned || state.line.waiting() == 0 {
             return;
         }
+        if state.looks_out.is_some_and(|thread| thread == thread::current().id()) {
+            return;
+        }
         if state.idle > 0 {
             state.is_summoned = true;
             self.work.notify_one();
@@ -162,17 +188,27 @@ impl Hall {
         interrupt_nobody();
         let mut state = self.state.lock();
         state.is_summoned = false;
+        let mut was_short = false;
         loop {
             if let Some((place, job)) = state.line.take() {
                 self.summon(&mut state);
                 drop(state);
-                work(job);
+                was_short = work(job) < SHORT;
                 state = self.state.lock();
                 state.line.done(place);
                 continue;
             }
             if state.is_over {
                 break;
+            }
+            if let Some(lookout) = self.lookout.get().filter(|_| was_short && state.looks_out.is_none()) {
+                was_short = false;
+                state.looks_out = Some(thread::current().id());
+                drop(state);
+                lookout(&|| self.state.lock().line.waiting() > 0);
+                state = self.state.lock();
+                state.looks_out = None;
+                continue;
             }
             state.idle += 1;
             let waited = self.work.wait_for(&mut state, IDLE);
@@ -203,14 +239,18 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-fn work(job: Job) {
+/// Does a call, and answers it; how long that took.
+fn work(job: Job) -> Duration {
     let Job { request, depth, handler, reply } = job;
-    if request.deadline <= Instant::now() {
-        return reply.answer(Outcome::Refused(Refusal::TimedOut), Vec::new());
+    let start = Instant::now();
+    if request.deadline <= start {
+        reply.answer(Outcome::Refused(Refusal::TimedOut), Vec::new());
+    } else {
+        let context = Context { depth, deadline: Some(request.deadline), is_inline: false };
+        let (outcome, payload) = run(&*handler, request, context);
+        reply.answer(outcome, payload);
     }
-    let context = Context { depth, deadline: Some(request.deadline), is_inline: false };
-    let (outcome, payload) = run(&*handler, request, context);
-    reply.answer(outcome, payload);
+    start.elapsed()
 }
 
 /// Runs a handler; one that panics has failed, and nothing else has.
