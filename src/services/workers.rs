@@ -37,7 +37,9 @@ const LAST: Duration = Duration::from_millis(200);
 /// A call that took no longer was short: whoever was asked may be asked the next thing at once.
 const SHORT: Duration = Duration::from_micros(100);
 
-/// Where a worker that has nothing to do may wait: the place at which calls come in.
+/// Where a worker that has nothing to do may wait: the place at which calls come in. It is given what says that there is work,
+/// and returns as soon as there is, or after a moment (milliseconds): while one waits there, what is offered elsewhere is not
+/// seen by it, and is left to another worker if there may be one more.
 pub type Lookout = Box<dyn Fn(&dyn Fn() -> bool) + Send + Sync>;
 
 /// One call for a handler.
