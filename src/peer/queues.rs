@@ -22,6 +22,8 @@ use crate::secure::session::Sealing;
 /// What a queued frame costs beside its bytes (its place in the queue, the allocator's share): a bound on the bytes
 /// alone would let tiny frames take six times the memory.
 pub(super) const FRAME_COST: usize = 48;
+/// Room for a request or two, or for a heartbeat and a little news.
+const SMALL: usize = 512;
 /// Of a record's room, what is too little for a piece of a body: its message's frame is 25 bytes, and a piece should be more
 /// than that.
 const LEAST_PIECE: usize = 512;
@@ -84,6 +86,7 @@ impl Body {
     fn cut(&mut self, room: usize, record: &mut Vec<u8>) -> (usize, bool) {
         let most = PIECE.min(room.saturating_sub(MAX_FRAME - PIECE));
         let end = self.bytes.len().min(self.at + most);
+        grow(record, room);
         let (piece, payload) = (Piece { id: self.id, payload: Bytes::default() }, &self.bytes[self.at..end]);
         match self.side {
             Side::Tail => encode_with_payload(&TailMessage::Piece(piece), payload, record),
@@ -95,7 +98,7 @@ impl Body {
     }
 }
 
-/// A message that has gone into a record.
+/// What has gone into a record.
 #[derive(Debug)]
 pub(super) struct Popped {
     /// What its bound gets back.
@@ -126,6 +129,8 @@ struct Lane {
     gone: usize,
     loads: VecDeque<Load>,
     cost: usize,
+    /// How long `bytes` were when they went last.
+    last: usize,
 }
 
 #[derive(Debug)]
@@ -144,19 +149,37 @@ impl Lane {
         self.loads.push_back(load);
     }
 
-    /// Room for a few small messages at once: most often several are asked or answered in a row.
-    fn begin(&mut self, least: usize) -> &mut Vec<u8> {
-        if self.bytes.capacity() == 0 {
-            self.bytes.reserve_exact(least);
+    /// The first messages that fit there together; how many bytes, and what they are to the bound.
+    fn take_messages(&mut self, room: usize, record: &mut Vec<u8>) -> Option<usize> {
+        let (mut length, mut count) = (0, 0);
+        for load in &self.loads {
+            match load {
+                Load::Message(more) | Load::First(_, more) if length + more <= room => length += more,
+                _ => break,
+            }
+            count += 1;
         }
-        &mut self.bytes
+        if count == 0 {
+            return None;
+        }
+        self.loads.drain(..count);
+        self.take(length, record);
+        Some(length + count * FRAME_COST)
     }
 
     fn take(&mut self, length: usize, record: &mut Vec<u8>) {
+        if record.is_empty() && length == self.bytes.len() {
+            // As it lies there: that is what a record is. The empty one goes instead.
+            self.last = length;
+            *record = std::mem::take(&mut self.bytes);
+            return;
+        }
+        grow(record, length);
         let end = self.gone + length;
         record.extend_from_slice(&self.bytes[self.gone..end]);
         self.gone = end;
         if self.gone == self.bytes.len() {
+            self.last = self.gone;
             // Not kept: most connections are idle, and of many that are not each would have its buffer out of the processor's
             // cache when its turn comes, while the allocator hands out what was in use a moment ago.
             (self.bytes, self.gone) = (Vec::new(), 0);
@@ -181,13 +204,20 @@ impl Queues {
 
     pub(super) fn push(&mut self, class: Class, frame: &[u8]) {
         let lane = &mut self.lanes[class as usize];
-        lane.begin(frame.len()).extend_from_slice(frame);
+        if lane.bytes.capacity() == 0 {
+            lane.bytes.reserve_exact(frame.len());
+        }
+        lane.bytes.extend_from_slice(frame);
         lane.add(Load::Message(frame.len()), frame.len());
     }
 
     /// The first message of a load, with its payload, at the end of its lane: how long it is. It waits for nothing yet.
     pub(super) fn write_first(&mut self, message: &impl Message, payload: &[u8]) -> usize {
-        let bytes = self.lanes[Class::Bulk as usize].begin(2 * PASSING);
+        let Lane { bytes, last, .. } = &mut self.lanes[Class::Bulk as usize];
+        if bytes.capacity() == 0 {
+            // What is asked alone is asked alone again, and what is one of many, one of many: that much is worth a guess.
+            grow(bytes, (*last).min(2 * PASSING));
+        }
         let before = bytes.len();
         encode_with_payload(message, payload, bytes);
         bytes.len() - before
@@ -210,17 +240,13 @@ impl Queues {
         lane.loads.extend(body.map(|body| Load::Body(Box::new(body))));
     }
 
-    /// Appends the next message to a record, unless there is not so much room. None is larger than a whole record.
+    /// Appends to a record what comes next and fits: messages of one class, or a piece of a body. No message is larger than a
+    /// whole record.
     pub(super) fn pop(&mut self, room: usize, record: &mut Vec<u8>) -> Option<Popped> {
         let class = self.lanes.iter().position(|lane| !lane.loads.is_empty())?;
         let lane = &mut self.lanes[class];
         let cost = match lane.loads.front_mut()? {
-            Load::Message(length) | Load::First(_, length) if *length <= room => {
-                let length = *length;
-                lane.loads.pop_front();
-                lane.take(length, record);
-                length + FRAME_COST
-            }
+            Load::Message(_) | Load::First(..) => lane.take_messages(room, record)?,
             Load::Body(body) if room >= LEAST_PIECE => {
                 let (cut, is_last) = body.cut(room, record);
                 match lane.loads.pop_front() {
@@ -229,7 +255,7 @@ impl Queues {
                 }
                 cut + if is_last { FRAME_COST } else { 0 }
             }
-            _ => return None,
+            Load::Body(_) => return None,
         };
         if lane.loads.is_empty() && class != Class::Bulk as usize {
             // Not kept either: heartbeats and news are rare, what applications ask comes again and again.
@@ -252,6 +278,16 @@ impl Queues {
             Load::Message(_) | Load::Body(_) => None,
         });
         waiting.chain(self.given_up.iter().copied()).collect()
+    }
+}
+
+/// Makes room for so many bytes more: as much as a batch keeps, or so much that the allocator keeps nothing of it
+/// ([`PASSING`]) when it is given back.
+pub(super) fn grow(buffer: &mut Vec<u8>, more: usize) {
+    let needed = buffer.len() + more;
+    if needed > buffer.capacity() {
+        let room = if needed <= SMALL { SMALL } else { needed.next_power_of_two().max(2 * PASSING) };
+        buffer.reserve_exact(room - buffer.len());
     }
 }
 
@@ -333,12 +369,33 @@ mod tests {
         for number in 0..1000u32 {
             queues.push(Class::News, &[number as u8; 1000]);
             record.clear();
-            assert!(queues.pop(MAX_FRAME, &mut record).is_some());
+            assert!(queues.pop(1000, &mut record).is_some());
             assert!(number == 0 || record == [(number - 1) as u8; 1000], "in order");
         }
         assert!(queues.lanes[1].bytes.capacity() <= 4 * MAX_FRAME, "it never was empty");
         queues.pop(MAX_FRAME, &mut record);
         assert_eq!(queues.lanes[1].bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn a_record_takes_as_many_messages_as_fit_and_what_is_whole_as_it_lies_there() {
+        let mut queues = Queues::default();
+        for number in 0..5 {
+            queues.push(Class::News, &[number; 10]);
+        }
+        let mut record = Vec::new();
+        let popped = queues.pop(29, &mut record).map(|popped| popped.cost);
+        assert_eq!((popped, &*record), (Some(2 * (10 + FRAME_COST)), &*[[0; 10], [1; 10]].concat()));
+        queues.push(Class::Control, &[9; 5]);
+        record.clear();
+        while queues.pop(MAX_FRAME - record.len(), &mut record).is_some() {}
+        assert_eq!(record, [&[9; 5][..], &[2; 10], &[3; 10], &[4; 10]].concat(), "of two classes");
+        queues.push(Class::News, &[7; 10]);
+        queues.push(Class::News, &[8; 10]);
+        let (whole, mut record) = (queues.lanes[1].bytes.as_ptr(), Vec::new());
+        queues.pop(20, &mut record);
+        assert_eq!((record.as_ptr(), &*record), (whole, &*[[7; 10], [8; 10]].concat()));
+        assert!(queues.lanes.iter().all(|lane| lane.cost == 0 && lane.gone == 0 && lane.bytes.is_empty()));
     }
 
     #[test]
@@ -349,7 +406,8 @@ mod tests {
         }
         let refused = queues.write_first(&response(4, Vec::new()), b"12345678");
         queues.unwrite(refused);
-        queues.pop(MAX_FRAME, &mut Vec::new());
+        let first = queues.lanes[Class::Bulk as usize].bytes.len() / 3;
+        queues.pop(first, &mut Vec::new());
         assert_eq!(queues.unsent(), [2, 3]);
         queues.give_up(Reason::Reset);
         assert_eq!((queues.unsent(), queues.cost(Class::Bulk)), (vec![2, 3], 0));

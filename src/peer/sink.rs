@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use parking_lot::Mutex;
 
-use super::queues::{Body, Class, FRAME_COST, Queues};
-use crate::protocol::codec::{MAX_FRAME, Message, PASSING};
+use super::queues::{Body, Class, FRAME_COST, Queues, grow};
+use crate::protocol::codec::{MAX_FRAME, Message};
 use crate::protocol::reason::Reason;
 use crate::reactor::Connection;
 use crate::secure::session::Sealing;
@@ -35,8 +35,6 @@ const CONTROL_RESERVE: usize = 64 * 1024;
 const MAX_NEWS: usize = 256 * 1024;
 /// Above this a remote's requests are not read until it has taken what it asked for: half of it fits into one write.
 const HIGH_WATER: usize = 2 * BATCH;
-/// Room for a heartbeat and a little news.
-const SMALL_CAPACITY: usize = 512;
 
 /// One sink's bounds.
 #[derive(Clone, Copy, Debug)]
@@ -320,8 +318,8 @@ impl Sink {
         }
         let Outlet { batch, sealing, .. } = outlet;
         if let Some(sealing) = sealing {
+            // Most often it is what waits, as it lies there: it has no room of its own until it is made of several.
             let mut record = Vec::new();
-            grow(&mut record, self.queued_bytes().min(MAX_FRAME));
             while batch.len() < BATCH {
                 record.clear();
                 while let Some(popped) = queues.pop(MAX_FRAME.saturating_sub(record.len()), &mut record) {
@@ -341,9 +339,14 @@ impl Sink {
             return;
         }
         // What was queued has become the batch, longer by what sealing adds and shorter by what queueing costs.
-        self.budget.take(outlet.batch.len(), true);
-        self.queued.fetch_add(outlet.batch.len(), Ordering::SeqCst);
-        self.release(taken);
+        let length = outlet.batch.len();
+        match length.checked_sub(taken) {
+            Some(more) => {
+                self.budget.take(more, true);
+                self.queued.fetch_add(more, Ordering::SeqCst);
+            }
+            None => self.release(taken - length),
+        }
         self.bulk.fetch_sub(bulk, Ordering::SeqCst);
         self.connection.count_frames_out(frames);
     }
@@ -379,16 +382,6 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         self.release(self.queued_bytes());
-    }
-}
-
-/// Makes room for so many bytes more: as much as a batch keeps, or so much that the allocator keeps nothing of it
-/// ([`PASSING`]) when it is given back.
-fn grow(buffer: &mut Vec<u8>, more: usize) {
-    let needed = buffer.len() + more;
-    if needed > buffer.capacity() {
-        let room = if needed <= SMALL_CAPACITY { SMALL_CAPACITY } else { needed.next_power_of_two().max(2 * PASSING) };
-        buffer.reserve_exact(room - buffer.len());
     }
 }
 
