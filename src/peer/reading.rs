@@ -13,8 +13,10 @@ use std::sync::Arc;
 thread_local! {
     /// Of what this thread goes through what was read: where that lies, or 0.
     static READ: Cell<usize> = const { Cell::new(0) };
-    /// Whom this thread has something for, while it goes through what was read.
-    static SLEEPERS: RefCell<Option<Vec<Arc<dyn Sleeper>>>> = const { RefCell::new(None) };
+    /// Whether it does, for any.
+    static READS: Cell<bool> = const { Cell::new(false) };
+    /// Whom this thread has something for, while it does.
+    static SLEEPERS: RefCell<Vec<Arc<dyn Sleeper>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Somebody who sleeps until something is there for him.
@@ -25,23 +27,21 @@ pub trait Sleeper: Send + Sync {
 
 /// Wakes somebody, or has him woken with all others.
 pub fn wake(sleeper: Arc<dyn Sleeper>) {
-    let at_once = SLEEPERS.with_borrow_mut(|sleepers| match sleepers {
-        Some(sleepers) => {
-            // Many answers for the same one, as a rule.
-            if !sleepers.last().is_some_and(|last| Arc::ptr_eq(last, &sleeper)) {
-                sleepers.push(sleeper);
-            }
-            None
+    if !READS.get() {
+        return sleeper.wake();
+    }
+    SLEEPERS.with_borrow_mut(|sleepers| {
+        // Many answers for the same one, as a rule.
+        if !sleepers.last().is_some_and(|last| Arc::ptr_eq(last, &sleeper)) {
+            sleepers.push(sleeper);
         }
-        None => Some(sleeper),
     });
-    at_once.inspect(|sleeper| sleeper.wake());
 }
 
 /// Does something for a message of what lies there. From now on until [`wake_all`] this thread wakes nobody: whoever is woken
 /// at the first of a hundred answers interrupts this thread, takes that one, sleeps, and is woken for the next.
 pub(super) fn within<T>(place: usize, work: impl FnOnce() -> T) -> T {
-    SLEEPERS.with_borrow_mut(|sleepers| _ = sleepers.get_or_insert_default());
+    READS.set(true);
     let _read = Read(READ.replace(place));
     work()
 }
@@ -53,9 +53,17 @@ pub(super) fn is_of(place: usize) -> bool {
 
 /// Wakes all for whom there is something.
 pub(super) fn wake_all() {
-    // Taken out first: who is woken is none of the cell's business.
-    let sleepers = SLEEPERS.with_borrow_mut(Option::take);
-    sleepers.into_iter().flatten().for_each(|sleeper| sleeper.wake());
+    if !READS.take() {
+        return;
+    }
+    // Taken out first: who is woken is none of the cell's business. The room for them is kept.
+    let mut sleepers = SLEEPERS.take();
+    sleepers.drain(..).for_each(|sleeper| sleeper.wake());
+    SLEEPERS.with_borrow_mut(|kept| {
+        if kept.is_empty() {
+            *kept = sleepers;
+        }
+    });
 }
 
 /// What was gone through before.

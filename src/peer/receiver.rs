@@ -137,8 +137,10 @@ impl Receiver for Inward {
     }
 
     fn flush(&mut self) -> Flow {
-        // A broken sink is found by the main loop, and by the reactor.
-        let _ = self.sink.flush();
+        // What others have queued they flush themselves. A broken sink is found by the main loop, and by the reactor.
+        if !self.sink.is_empty() {
+            let _ = self.sink.flush();
+        }
         if std::mem::take(&mut self.was_load) {
             self.requests.after_read(self.side);
         }
