@@ -378,6 +378,89 @@ fn a_full_socket_tells_when_it_takes_more() {
     assert!(end.connection.may_write());
 }
 
+/// A reactor that has heard so many things in a row from a remote that it expects the next there, and nowhere else.
+fn expecting() -> (Reactor, TcpStream, End) {
+    let (reactor, _) = reactor(PATIENCE);
+    let (mut remote, end) = adopted(&reactor, 8);
+    go_on(&mut remote, &end);
+    (reactor, remote, end)
+}
+
+fn go_on(remote: &mut TcpStream, end: &End) {
+    for _ in 0..300 {
+        remote.write_all(&framed(b"and on")).unwrap();
+        end.frames(1);
+    }
+}
+
+#[test]
+fn who_says_one_thing_after_the_other_is_waited_for_and_holds_up_nobody() {
+    let (_reactor, mut remote, end) = expecting();
+    // Meanwhile the reactor does not hear that there is something to be sent, and says so; later it has heard it.
+    eventually("waited for", || {
+        let is_waited_for = !end.connection.send_soon();
+        assert_eq!(end.next(), Told::Writable);
+        go_on(&mut remote, &end);
+        is_waited_for
+    });
+    let (reactor, _remote, _end) = expecting();
+    let (mut other, heard) = adopted(&reactor, 8);
+    other.write_all(&framed(b"me too")).unwrap();
+    assert_eq!(heard.frames(1), [b"me too"]);
+}
+
+#[test]
+fn who_says_one_thing_after_the_other_is_ended_as_anybody() {
+    for _ in 0..10 {
+        let (_reactor, mut remote, end) = expecting();
+        end.connection.close();
+        assert_eq!(end.next(), Told::Closed(Reason::Local));
+        assert_eq!(remote.read(&mut [0; 8]).ok(), Some(0));
+        let (_reactor, mut remote, end) = expecting();
+        end.connection.finish();
+        assert_eq!(remote.read(&mut [0; 8]).ok(), Some(0));
+        drop(remote);
+        assert_eq!(end.next(), Told::Closed(Reason::Local));
+        let (reactor, _remote, end) = expecting();
+        reactor.stop();
+        assert_eq!(end.next(), Told::Closed(Reason::Leaving));
+    }
+}
+
+#[test]
+fn who_goes_on_talking_still_hears_the_last_word() {
+    for _ in 0..50 {
+        let (_reactor, mut remote, end) = expecting();
+        let talker = std::thread::spawn(move || {
+            let mut said = [0];
+            while said != *b"!" {
+                remote.write_all(&framed(b"and on")).unwrap();
+                remote.read_exact(&mut said).unwrap();
+            }
+            remote.write_all(&framed(b"and on")).unwrap();
+            remote.read(&mut said)
+        });
+        for said in b"......!" {
+            end.frames(1);
+            end.connection.write(&[*said]).unwrap();
+        }
+        end.connection.finish();
+        assert_eq!(talker.join().unwrap().expect("reset"), 0);
+    }
+}
+
+#[test]
+fn who_says_one_thing_after_the_other_may_be_written_to_without_waiting() {
+    let (_reactor, mut remote, end) = expecting();
+    let mut sent = 0;
+    while let Ok(written) = end.connection.write(&[1; 10_000]) {
+        sent += written;
+    }
+    assert!(!end.connection.may_write());
+    remote.read_exact(&mut vec![0; sent]).unwrap();
+    assert_eq!(end.next(), Told::Writable);
+}
+
 #[test]
 fn a_busy_sender_leaves_the_others_their_turn() {
     let (reactor, _) = reactor(PATIENCE);

@@ -238,7 +238,8 @@ impl Sink {
         }
     }
 
-    /// Has the reactor do that, in a moment: for those who are many, and need not wait until it is written.
+    /// Has the reactor do that, in a moment: for those who are many, and need not wait until it is written. A reactor that may
+    /// not hear of it soon is not waited for.
     ///
     /// # Errors
     /// As [`flush`](Self::flush).

@@ -4,7 +4,7 @@
 //! behind a lock that is taken for writing only at the start and the end, so that `close` frees the descriptor at once
 //! however many handles are still about.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -14,6 +14,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use parking_lot::RwLock;
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::poll_loop::{Command, Shared};
@@ -26,6 +27,14 @@ const SEND_BUFFER: usize = 64 * 1024;
 const NOT_SENT_LOW_WATER: u32 = 32 * 1024;
 /// Sent bytes that stay unacknowledged this long mean a dead link, whatever the kernel's own patience.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a read that waits does so. The system counts in its own beats of 1 to 10 ms, and takes one or two.
+const MOMENT: Duration = Duration::from_millis(1);
+/// A write does not wait, and to a connection that is gone is an error, no signal.
+#[cfg(not(target_vendor = "apple"))]
+const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+#[cfg(target_vendor = "apple")]
+const SEND: SendFlags = SendFlags::DONTWAIT;
 
 /// A handle on one connection. Clones are the same connection; it lives until it is closed by either end.
 #[derive(Clone, Debug)]
@@ -40,20 +49,12 @@ impl Connection {
     /// `WouldBlock` if it takes nothing now or is not yet connected: the receiver's `writable` or `connected` follows.
     /// `NotConnected` after a close. Anything else: the connection is broken, and the receiver's `closed` follows.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.link.write_with(|mut stream| stream.write(bytes))
-    }
-
-    /// As [`write`](Self::write), from several pieces.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn write_vectored(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.link.write_with(|mut stream| stream.write_vectored(pieces))
+        self.link.write(bytes)
     }
 
     /// False while a write cannot succeed: not yet connected, or full. A call of the receiver follows when that changes.
     pub fn may_write(&self) -> bool {
-        !self.link.connecting.load(Ordering::SeqCst) && !self.link.blocked.load(Ordering::SeqCst)
+        !self.link.connecting.load(Ordering::SeqCst) && !self.link.is_blocked()
     }
 
     /// Tells the reactor that the consumer took something, so that a paused receiver is flushed and read on. Costs one
@@ -67,9 +68,11 @@ impl Connection {
     }
 
     /// Has the reactor call the receiver's `writable`, once for all who want it until then: what many have to send leaves in
-    /// few writes. False if the reactor has stopped.
+    /// few writes. False if the reactor has stopped, or may not hear of it soon.
     pub fn send_soon(&self) -> bool {
-        self.link.is_due.swap(true, Ordering::SeqCst) || self.link.shared.command(Command::Flush(self.link.token))
+        let link = &self.link;
+        let is_said = link.is_due.swap(true, Ordering::SeqCst) || link.shared.command(Command::Flush(link.token));
+        is_said && !link.shared.reads_on.load(Ordering::SeqCst)
     }
 
     /// Ends our direction: the remote reads what was written, then the end. Errors are not told, since the reactor finds
@@ -91,6 +94,7 @@ impl Connection {
     /// Closes politely: ends our direction, then the reactor throws input away until the remote ends its own, for a second
     /// at most. Idempotent.
     pub fn finish(&self) {
+        self.link.is_closing.store(true, Ordering::SeqCst);
         self.shutdown_write();
         if !self.link.shared.command(Command::Finish(self.link.token)) {
             self.link.close();
@@ -198,6 +202,10 @@ pub(super) struct Link {
     paused: AtomicBool,
     /// The reactor is to call the receiver's `writable`.
     pub(super) is_due: AtomicBool,
+    /// The socket has been read by waiting for what comes, and all else has to say that it does not wait.
+    is_blocking: AtomicBool,
+    /// We end it, now or when the remote has.
+    is_closing: AtomicBool,
     traffic: Arc<Traffic>,
     shared: Arc<Shared>,
 }
@@ -230,6 +238,8 @@ impl Link {
             blocked: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             is_due: AtomicBool::new(false),
+            is_blocking: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
             traffic: Arc::default(),
             shared: Arc::clone(shared),
         })
@@ -247,10 +257,41 @@ impl Link {
 
     /// `NotConnected` if it was closed on our side.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = match self.stream.read().as_ref() {
-            Some(mut stream) => stream.read(buffer)?,
-            None => return Err(io::ErrorKind::NotConnected.into()),
-        };
+        match self.stream.read().as_ref() {
+            Some(stream) => self.has_read(recv(stream, buffer, RecvFlags::DONTWAIT)?.0),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// As [`read`](Self::read), of what comes within a [`MOMENT`] without an interruption: else `WouldBlock`.
+    pub(super) fn read_soon(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let stream = self.stream.read();
+        let stream = stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        if !self.is_blocking.load(Ordering::SeqCst) {
+            let socket = SockRef::from(stream);
+            // Without a bound it must not wait: it is of use, not necessary.
+            socket
+                .set_read_timeout(Some(MOMENT))
+                .and_then(|()| socket.set_nonblocking(false))
+                .map_err(|_| io::ErrorKind::WouldBlock)?;
+            self.is_blocking.store(true, Ordering::SeqCst);
+        }
+        // Against `close`: either it sees that somebody may wait here, or this its wish. A command follows.
+        if self.is_closing.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        match recv(stream, buffer, RecvFlags::empty()) {
+            Ok((read, _)) => self.has_read(read),
+            Err(Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn has_read(&self, read: usize) -> io::Result<usize> {
+        if read == 0 && self.is_closing.load(Ordering::SeqCst) {
+            // That end is our doing.
+            return Err(io::ErrorKind::NotConnected.into());
+        }
         self.count(|traffic| &traffic.bytes_in, read as u64);
         Ok(read)
     }
@@ -275,9 +316,14 @@ impl Link {
         }
     }
 
+    /// True while a writer waits.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::SeqCst)
+    }
+
     /// True if a writer was waiting for this.
     pub(super) fn take_blocked(&self) -> bool {
-        self.blocked.load(Ordering::SeqCst) && self.blocked.swap(false, Ordering::SeqCst)
+        self.is_blocked() && self.blocked.swap(false, Ordering::SeqCst)
     }
 
     /// From here on [`Connection::resume`] wakes the reactor. Flush once more after it.
@@ -292,6 +338,14 @@ impl Link {
 
     /// Drops the socket, which takes it out of the poll too. False if it was closed already.
     pub(super) fn close(&self) -> bool {
+        self.is_closing.store(true, Ordering::SeqCst);
+        if self.is_blocking.load(Ordering::SeqCst)
+            && let Some(stream) = self.stream.try_read_recursive()
+            && let Some(stream) = stream.as_ref()
+        {
+            // Somebody may wait for what comes there: he is to return, and the remote not to hear of it.
+            let _ = stream.shutdown(Shutdown::Read);
+        }
         self.stream.write().take().is_some()
     }
 
@@ -301,18 +355,19 @@ impl Link {
         }
     }
 
-    fn write_with(&self, mut write: impl FnMut(&TcpStream) -> io::Result<usize>) -> io::Result<usize> {
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         if self.connecting.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let stream = self.stream.read();
         let stream = stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        let mut wrote = uninterrupted(|| write(stream));
+        let write = || uninterrupted(|| Ok(send(stream, bytes, SEND)?));
+        let mut wrote = write();
         if would_block(&wrote) {
             // The socket may become writable just now, and its event pass unheeded. So say that we wait, then try again:
             // if that blocks too, the event is yet to come.
             self.blocked.store(true, Ordering::SeqCst);
-            wrote = uninterrupted(|| write(stream));
+            wrote = write();
             if !would_block(&wrote) {
                 self.blocked.store(false, Ordering::SeqCst);
             }

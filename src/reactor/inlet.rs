@@ -9,7 +9,7 @@
 //!     gone  ◀── the remote's end, a broken link, the owner's close, in any stage
 //! ```
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -39,6 +39,8 @@ pub(super) struct Inlet {
     pub(super) deadline: Option<Instant>,
     /// It stands in the queue of those that have had their turn and have more to read.
     pub(super) is_waiting: bool,
+    /// Its last turn was not only about whole frames: the next thing here may be something else.
+    pub(super) is_unsteady: bool,
 }
 
 enum Stage {
@@ -70,6 +72,7 @@ impl Inlet {
             frame_timeout,
             deadline: None,
             is_waiting: false,
+            is_unsteady: false,
         }
     }
 
@@ -86,6 +89,7 @@ impl Inlet {
                 }
             }
         } else if event.is_writable() && self.link.take_blocked() {
+            self.is_unsteady = true;
             self.receiver.writable();
         }
         if self.is_waiting || !(event.is_readable() || hung_up) {
@@ -97,19 +101,40 @@ impl Inlet {
     /// Reads until the socket is empty or the turn is over. A read that does not fill the buffer has emptied it (epoll(7)),
     /// and whatever comes later is a new event; only an end that was announced with it must still be looked for.
     pub(super) fn drain(&mut self, buffer: &mut [u8], to_the_end: bool) -> Progress {
+        self.drain_by(Link::read, buffer, to_the_end).unwrap_or(Progress::Rests)
+    }
+
+    /// False if something else than a frame may come next here. Who waits to write is told by the poll alone.
+    pub(super) fn is_steady(&self) -> bool {
+        matches!(self.stage, Stage::Open) && self.deadline.is_none() && !self.is_waiting && !self.link.is_blocked()
+    }
+
+    /// Waits for what comes next, for a moment, as if nothing else could; `None` if nothing has.
+    pub(super) fn drain_soon(&mut self, buffer: &mut [u8]) -> Option<Progress> {
+        self.drain_by(Link::read_soon, buffer, false)
+    }
+
+    /// `None` if there was nothing to be read.
+    fn drain_by(
+        &mut self,
+        mut first: fn(&Link, &mut [u8]) -> io::Result<usize>,
+        buffer: &mut [u8],
+        to_the_end: bool,
+    ) -> Option<Progress> {
         let mut taken = 0;
         while !matches!(self.stage, Stage::Connecting | Stage::Paused { .. }) {
-            let read = match uninterrupted(|| self.link.read(buffer)) {
-                Ok(0) if self.splitter.is_partial() => return self.end(Reason::EofInFrame),
-                Ok(0) => return self.end(Reason::EndOfStream),
+            let read = std::mem::replace(&mut first, Link::read);
+            let read = match uninterrupted(|| read(&self.link, buffer)) {
+                Ok(0) if self.splitter.is_partial() => return Some(self.end(Reason::EofInFrame)),
+                Ok(0) => return Some(self.end(Reason::EndOfStream)),
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::NotConnected => return self.end(Reason::Local),
-                Err(_) => return self.end(Reason::Reset),
+                Err(error) if error.kind() == ErrorKind::NotConnected => return Some(self.end(Reason::Local)),
+                Err(_) => return Some(self.end(Reason::Reset)),
             };
             match &mut self.stage {
                 Stage::Open => self.take(&buffer[..read]),
-                Stage::Discarding { left } if *left < read => return self.end(Reason::Local),
+                Stage::Discarding { left } if *left < read => return Some(self.end(Reason::Local)),
                 Stage::Discarding { left } => *left -= read,
                 Stage::Connecting | Stage::Paused { .. } => {}
             }
@@ -118,10 +143,10 @@ impl Inlet {
                 break;
             }
             if taken >= TURN {
-                return Progress::HasMore;
+                return Some(Progress::HasMore);
             }
         }
-        Progress::Rests
+        (taken > 0).then_some(Progress::Rests)
     }
 
     /// The consumer took something.
@@ -179,6 +204,7 @@ impl Inlet {
         let outcome = self.splitter.split(bytes, &mut counted);
         let (frames, progressed) = (counted.frames, counted.frames > 0 || counted.preamble);
         self.link.count(|traffic| &traffic.frames_in, frames);
+        self.is_unsteady |= !progressed || self.splitter.is_partial();
         if !self.splitter.is_partial() {
             self.deadline = None;
         } else if progressed || self.deadline.is_none() {

@@ -8,12 +8,12 @@
 //!    │
 //!    └──────────────── Connection::write, from any thread: the sink (peer/sink.rs)
 //!
-//!  thread `reactor`: one poll, one 64 KiB read buffer, all peer sockets     poll_loop.rs, inlet.rs, connection.rs
+//!  thread `reactor`: one poll, one 64 KiB read buffer, all peer sockets     poll_loop.rs, inlet.rs, connection.rs, steady.rs
 //!  thread `ctl-listen`: blocks in Acceptor::accept, a poll of its own        acceptor.rs
 //!  thread `admin`: blocks in LineServer::wait, a poll of its own             line_server.rs, line_client.rs
 //! ```
 //!
-//! The reactor never waits for anybody. It is edge-triggered, so what is not read at an event has to be remembered: a
+//! The reactor never waits for anybody, but for a few milliseconds for the only one who speaks. It is edge-triggered, so what is not read at an event has to be remembered: a
 //! socket whose peer is full goes on the list of the paused, a socket that has had its turn goes to the end of a queue. A
 //! timer exists only while a frame is unfinished or a close lingers; an idle reactor is not woken at all.
 
@@ -24,6 +24,7 @@ mod line_client;
 pub mod line_server;
 pub mod poll_loop;
 mod seat;
+mod steady;
 mod waker;
 
 pub use acceptor::{Accepted, Acceptor};

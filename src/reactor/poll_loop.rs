@@ -1,11 +1,12 @@
-//! The thread `reactor`: waits for all peer sockets at once, reads what is ready, and never waits for anything else.
+//! The thread `reactor`: waits for all peer sockets at once (or for one, while there is nothing but that), reads what is ready,
+//! and never waits for anything else.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use super::Receiver;
 use super::connection::{Connection, Link, Stream, Traffic};
 use super::inlet::{Inlet, Progress};
 use super::seat::{Lease, Seat};
+use super::steady::{Hope, Steady, Turn};
 use crate::protocol::reason::Reason;
 use crate::scheduling::interrupt_nobody;
 
@@ -33,7 +35,7 @@ pub struct ReactorSettings {
     /// How long a frame may be unfinished: shorter cuts off slow links in the midst of a frame, longer lets a stranger hold
     /// a buffer for nothing.
     pub frame_timeout: Duration,
-    /// Counts the returns from the poll, for the status report: an idle node's stands still.
+    /// Counts the returns from the poll, or from what is done in its place, for the status report: an idle node's stands still.
     pub wakeups: Arc<AtomicU64>,
 }
 
@@ -57,17 +59,20 @@ impl Reactor {
             tokens: AtomicUsize::new(WAKER.0 + 1),
             totals: Arc::default(),
             on_failure: Mutex::default(),
+            reads_on: AtomicBool::new(false),
             lease: Lease::default(),
         });
         let poll_loop = PollLoop {
             poll,
             shared: Arc::clone(&shared),
             settings,
-            inlets: HashMap::new(),
+            inlets: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             waiting: VecDeque::new(),
             buffer: vec![0; READ_BUFFER],
             events: Some(Events::with_capacity(EVENTS)),
+            steady: Steady::default(),
+            is_unsteady: false,
             is_over: false,
             is_broken: false,
         };
@@ -160,19 +165,15 @@ impl ReactorHandle {
         wait: impl FnOnce() -> T,
     ) -> T {
         let waiting = self.seat.wait();
-        let expected = || {
-            let token = lone()?.link.token;
-            Some(move |turn| matches!(turn, Turn::Idle) || turn == Turn::One(token))
-        };
-        waiting.sit(expected, Some(deadline), is_done);
+        waiting.sit(|| Some(Hope::Of(lone()?.link.token)), Some(deadline), is_done);
         wait()
     }
 
-    /// Waits for what may come next, whatever it is, by reading it on this thread until `is_done`: for two milliseconds at most,
+    /// Waits for what may come next, whatever it is, by reading it on this thread until `is_done`: for a few milliseconds at most,
     /// and only if this thread has been the only one that waits here many times in a row. For whoever does what one remote asks
     /// for after the other.
     pub fn watch(&self, is_done: impl Fn() -> bool) {
-        self.seat.wait().sit(|| Some(|turn| turn != Turn::Several), None, is_done);
+        self.seat.wait().sit(|| Some(Hope::One), None, is_done);
     }
 
     /// What went through all connections since the start.
@@ -199,6 +200,8 @@ pub(super) struct Shared {
     tokens: AtomicUsize,
     pub(super) totals: Arc<Traffic>,
     on_failure: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// Whoever sits waits for one connection alone, and does not hear of commands.
+    pub(super) reads_on: AtomicBool,
     pub(super) lease: Lease,
 }
 
@@ -257,7 +260,7 @@ pub(super) struct PollLoop {
     poll: Poll,
     shared: Arc<Shared>,
     settings: ReactorSettings,
-    inlets: HashMap<Token, Inlet>,
+    inlets: BTreeMap<Token, Inlet>,
     /// The inlets' deadlines in order; the poll waits for the first.
     deadlines: BTreeSet<(Instant, Token)>,
     /// Those that have had their turn and have more to read.
@@ -265,31 +268,13 @@ pub(super) struct PollLoop {
     buffer: Vec<u8>,
     /// Here but during a turn.
     events: Option<Events>,
+    steady: Steady,
+    /// This turn was about more than whole frames.
+    is_unsteady: bool,
     /// It was told to stop, or cannot go on.
     is_over: bool,
     /// The system does not let it wait any more.
     is_broken: bool,
-}
-
-/// What a turn was about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Turn {
-    /// Nothing.
-    Idle,
-    /// One connection.
-    One(Token),
-    /// More than that, or something that was commanded.
-    Several,
-}
-
-impl Turn {
-    fn and(self, token: Token) -> Self {
-        match self {
-            Self::Idle if token != WAKER => Self::One(token),
-            Self::One(one) if one == token => self,
-            _ => Self::Several,
-        }
-    }
 }
 
 impl std::fmt::Debug for PollLoop {
@@ -323,8 +308,14 @@ impl PollLoop {
         (self.is_over, self.is_broken) = (true, true);
     }
 
-    /// One poll, of so long at most, and what follows from it.
-    pub(super) fn turn(&mut self, most: Option<Duration>) -> Turn {
+    /// One poll, of so long at most, and what follows from it. Or none, if what comes next is known and hoped for: see
+    /// [`Steady`]. That may take longer.
+    pub(super) fn turn(&mut self, most: Option<Duration>, hope: Option<Hope>, now: impl FnOnce() -> Instant) -> Turn {
+        if let Some(token) = hope.and_then(|hope| self.steady.expects(hope, now))
+            && let Some(turn) = self.read_on(token)
+        {
+            return turn;
+        }
         // Not there if the last turn has panicked.
         let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS));
         let patience = [self.patience(), most].into_iter().flatten().min();
@@ -340,16 +331,54 @@ impl PollLoop {
             Ok(()) => self.heed(&events),
         };
         self.events = Some(events);
+        self.steady.note(if std::mem::take(&mut self.is_unsteady) { Turn::Several } else { turn });
         turn
+    }
+
+    /// Waits for what comes next from there, for a few milliseconds. `None` if there is something else to do.
+    fn read_on(&mut self, token: Token) -> Option<Turn> {
+        if !cfg!(target_os = "linux") {
+            // Elsewhere a socket that may wait does so with every call, whatever that says.
+            return None;
+        }
+        // First: who commands from now on, sees it.
+        self.shared.reads_on.store(true, Ordering::SeqCst);
+        let may_wait = !self.has_more()
+            && self.inlets.get(&token).is_some_and(Inlet::is_steady)
+            && self.shared.commands.lock().as_ref().is_some_and(Vec::is_empty);
+        let turn = may_wait.then(|| self.read_soon(token));
+        self.shared.reads_on.store(false, Ordering::SeqCst);
+        if !may_wait || std::mem::take(&mut self.is_unsteady) {
+            self.steady.note(Turn::Several);
+        }
+        turn
+    }
+
+    /// The turn of a read that waits.
+    fn read_soon(&mut self, token: Token) -> Turn {
+        let mut has_come = false;
+        self.with(token, |inlet, buffer| {
+            let progress = inlet.drain_soon(buffer);
+            has_come = progress.is_some();
+            progress.unwrap_or(Progress::Rests)
+        });
+        self.settings.wakeups.fetch_add(1, Ordering::Relaxed);
+        if !has_come {
+            self.steady.doubt();
+        }
+        if has_come { Turn::One(token) } else { Turn::Idle }
     }
 
     fn heed(&mut self, events: &Events) -> Turn {
         let mut turn = Turn::Idle;
         for event in events.iter() {
-            turn = turn.and(event.token());
             match event.token() {
-                WAKER => self.is_over |= self.obey(),
-                token => self.with(token, |inlet, buffer| inlet.event(event, buffer)),
+                WAKER if self.obey() => turn = Turn::Several,
+                WAKER => {}
+                token => {
+                    turn = turn.and(token);
+                    self.with(token, |inlet, buffer| inlet.event(event, buffer));
+                }
             }
         }
         for _ in 0..self.waiting.len() {
@@ -371,21 +400,21 @@ impl PollLoop {
         self.deadlines.first().map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// Carries out what was commanded; true to stop.
+    /// Carries out what was commanded; false if nothing was: a caller wants the seat.
     fn obey(&mut self) -> bool {
-        let commands = self.shared.commands.lock().as_mut().map(std::mem::take);
-        let mut stop = false;
-        for command in commands.into_iter().flatten() {
+        let commands = self.shared.commands.lock().as_mut().map(std::mem::take).unwrap_or_default();
+        let are_there = !commands.is_empty();
+        for command in commands {
             match command {
                 Command::Start(link, receiver) => self.start(link, receiver),
                 Command::Resume(token) => self.with(token, Inlet::resume),
                 Command::Flush(token) => self.with(token, |inlet, _| inlet.send()),
                 Command::Close(token) => self.with(token, |inlet, _| inlet.end(Reason::Local)),
                 Command::Finish(token) => self.with(token, Inlet::finish),
-                Command::Stop => stop = true,
+                Command::Stop => self.is_over = true,
             }
         }
-        stop
+        are_there
     }
 
     fn start(&mut self, link: Arc<Link>, receiver: Box<dyn Receiver>) {
@@ -421,6 +450,7 @@ impl PollLoop {
         let Some(inlet) = self.inlets.get_mut(&token) else { return };
         let before = inlet.deadline;
         let progress = act(inlet, &mut self.buffer);
+        self.is_unsteady |= std::mem::take(&mut inlet.is_unsteady);
         if progress == Progress::HasMore && !inlet.is_waiting {
             inlet.is_waiting = true;
             self.waiting.push_back(token);

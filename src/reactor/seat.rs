@@ -13,7 +13,7 @@
 //!
 //! An answer that is read by whoever waits for it takes one switch of threads less, which is a good part of a round trip
 //! ("leader and followers": Schmidt and others, *Pattern-Oriented Software Architecture* 2, 2000). What comes while nobody
-//! sits waits for two milliseconds at most, and then not again: the first sign that there is more to do than to answer
+//! sits waits for a few milliseconds at most, and then not again: the first sign that there is more to do than to answer
 //! this one caller brings the reactor back.
 
 use std::cell::Cell;
@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::poll_loop::{PollLoop, Shared, Turn};
+use super::poll_loop::{PollLoop, Shared};
+use super::steady::{Hope, PATIENCE};
 
 /// For so long nobody may sit. Longer makes what comes in between wait; shorter wakes the reactor more often while a caller
 /// asks one thing after the other.
@@ -32,7 +33,7 @@ const GRACE: Duration = Duration::from_millis(1);
 /// Answers in a row that callers have waited for alone before one is believed to go on like that. More gives the gain away
 /// to short runs, fewer moves the seat to and fro for callers that only happen to be alone.
 const SURE: u32 = 16;
-/// How long a caller sits for one answer. What takes longer gains nothing by a switch less; and the thread is the application's,
+/// How long a caller sits for one answer, and a read that waits in vain longer. What takes longer gains nothing by a switch less; and the thread is the application's,
 /// which may have it wait behind others, and with it all that the node should hear.
 const SITTING: Duration = Duration::from_millis(2);
 
@@ -96,7 +97,7 @@ impl Seat {
             let mut place = self.poll_loop.lock();
             let Some(poll_loop) = place.as_mut() else { return false };
             while !poll_loop.is_over() && !self.lease().is_lent.load(Ordering::SeqCst) {
-                poll_loop.turn(None);
+                poll_loop.turn(None, Some(Hope::Anything), Instant::now);
             }
             if poll_loop.is_over() {
                 return place.take().is_some_and(PollLoop::end);
@@ -158,26 +159,26 @@ impl Seat {
 pub(super) struct Waiting<'a>(&'a Seat);
 
 impl Waiting<'_> {
-    /// Sits in the reactor's place until it is done, if this caller may: only then it is asked what turns it expects there, and
-    /// expects none if it has to leave them to others. Returns at the deadline at the latest, and earlier when it takes long or
+    /// Sits in the reactor's place until it is done, if this caller may: only then it is asked what it is there for, which
+    /// is nothing if it has to leave that to others. Returns at the deadline at the latest, and earlier when it takes long or
     /// there is more to do: then the reactor does the rest.
-    pub(super) fn sit<E: Fn(Turn) -> bool>(
+    pub(super) fn sit(
         &self,
-        expected: impl FnOnce() -> Option<E>,
+        hope: impl FnOnce() -> Option<Hope>,
         deadline: Option<Instant>,
         is_done: impl Fn() -> bool,
     ) {
         let Self(seat) = self;
         let lease = seat.lease();
-        let expected = if lease.is_due() { expected() } else { None };
-        let Some((is_expected, mut place)) = expected.and_then(|expected| Some((expected, self.take()?))) else {
+        let hope = if lease.is_due() { hope() } else { None };
+        let Some((hope, mut place)) = hope.and_then(|hope| Some((hope, self.take()?))) else {
             // If the reactor is away, nobody is about to read this caller's answer.
             return lease.call_back();
         };
         // Over: the reactor's thread has taken it along.
         let Some(poll_loop) = place.as_mut() else { return };
         SITS.set(seat.address());
-        let turns = catch_unwind(AssertUnwindSafe(|| turns(poll_loop, is_expected, deadline, is_done)));
+        let turns = catch_unwind(AssertUnwindSafe(|| turns(poll_loop, hope, deadline, is_done)));
         SITS.set(0);
         let is_busy = turns.unwrap_or_else(|_| {
             // As if it had happened to the reactor: half a node would be worse than none.
@@ -211,17 +212,17 @@ impl Drop for Waiting<'_> {
 }
 
 /// Turns until it is done; true if the reactor is to come back, as there is more to do than was expected, or it is late.
-fn turns(
-    poll_loop: &mut PollLoop,
-    is_expected: impl Fn(Turn) -> bool,
-    deadline: Option<Instant>,
-    is_done: impl Fn() -> bool,
-) -> bool {
+fn turns(poll_loop: &mut PollLoop, hope: Hope, deadline: Option<Instant>, is_done: impl Fn() -> bool) -> bool {
     let mut now = Instant::now();
     let until = deadline.map_or(now + SITTING, |deadline| deadline.min(now + SITTING));
+    // Who has less time than a turn without a poll may take, does with it what a poll can.
+    let known = Some(hope).filter(|_| deadline.is_none_or(|deadline| deadline > now + PATIENCE));
     while !is_done() && !poll_loop.is_over() {
-        if now >= until || !is_expected(poll_loop.turn(Some(until - now))) {
+        if now >= until || !hope.fits(poll_loop.turn(Some(until - now), known, || now)) {
             return true;
+        }
+        if is_done() {
+            break;
         }
         now = Instant::now();
     }
