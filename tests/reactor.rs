@@ -396,15 +396,16 @@ fn go_on(remote: &mut TcpStream, end: &End) {
 #[test]
 fn who_says_one_thing_after_the_other_is_waited_for_and_holds_up_nobody() {
     let (_reactor, mut remote, end) = expecting();
-    // Meanwhile the reactor does not hear that there is something to be sent, and says so; later it has heard it.
+    // Meanwhile it does not hear that there is something to be sent, and says so; later it has heard it.
     eventually("waited for", || {
         let is_waited_for = !end.connection.send_soon();
         assert_eq!(end.next(), Told::Writable);
         go_on(&mut remote, &end);
         is_waited_for
     });
-    let (reactor, _remote, _end) = expecting();
-    let (mut other, heard) = adopted(&reactor, 8);
+    let (reactor, _) = reactor(PATIENCE);
+    let ((mut remote, end), (mut other, heard)) = (adopted(&reactor, 8), adopted(&reactor, 8));
+    go_on(&mut remote, &end);
     other.write_all(&framed(b"me too")).unwrap();
     assert_eq!(heard.frames(1), [b"me too"]);
 }
@@ -452,10 +453,7 @@ fn who_goes_on_talking_still_hears_the_last_word() {
 #[test]
 fn who_says_one_thing_after_the_other_may_be_written_to_without_waiting() {
     let (_reactor, mut remote, end) = expecting();
-    let mut sent = 0;
-    while let Ok(written) = end.connection.write(&[1; 10_000]) {
-        sent += written;
-    }
+    let sent = std::iter::from_fn(|| end.connection.write(&[1; 10_000]).ok()).sum();
     assert!(!end.connection.may_write());
     remote.read_exact(&mut vec![0; sent]).unwrap();
     assert_eq!(end.next(), Told::Writable);

@@ -13,9 +13,10 @@
 //!  thread `admin`: blocks in LineServer::wait, a poll of its own             line_server.rs, line_client.rs
 //! ```
 //!
-//! The reactor never waits for anybody, but for a few milliseconds for the only one who speaks. It is edge-triggered, so what is not read at an event has to be remembered: a
-//! socket whose peer is full goes on the list of the paused, a socket that has had its turn goes to the end of a queue. A
-//! timer exists only while a frame is unfinished or a close lingers; an idle reactor is not woken at all.
+//! The reactor never waits for anybody, but for a few milliseconds for the only one who speaks. It is edge-triggered, so what
+//! is not read at an event has to be remembered: a socket whose peer is full goes on the list of the paused, a socket that has
+//! had its turn goes to the end of a queue. A timer exists only while a frame is unfinished or a close lingers; an idle reactor
+//! is not woken at all.
 
 pub mod acceptor;
 pub mod connection;

@@ -33,8 +33,8 @@ const GRACE: Duration = Duration::from_millis(1);
 /// Answers in a row that callers have waited for alone before one is believed to go on like that. More gives the gain away
 /// to short runs, fewer moves the seat to and fro for callers that only happen to be alone.
 const SURE: u32 = 16;
-/// How long a caller sits for one answer, and a read that waits in vain longer. What takes longer gains nothing by a switch less; and the thread is the application's,
-/// which may have it wait behind others, and with it all that the node should hear.
+/// How long a caller sits for one answer, or until a read ends that waits in vain. What takes longer gains nothing by a switch
+/// less; and the thread is the application's, which may have it wait behind others, and with it all that the node should hear.
 const SITTING: Duration = Duration::from_millis(2);
 
 thread_local! {
