@@ -10,6 +10,7 @@
 //! So large bodies take turns, and a small request behind eight large ones waits for eight pieces, not for eight bodies. A
 //! first message is always sent before any piece of its body.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use crate::protocol::codec::{MAX_FRAME, Message, PASSING, encode_with_payload};
@@ -182,7 +183,8 @@ impl Lane {
             self.last = self.gone;
             // Not kept: most connections are idle, and of many that are not each would have its buffer out of the processor's
             // cache when its turn comes, while the allocator hands out what was in use a moment ago.
-            (self.bytes, self.gone) = (Vec::new(), 0);
+            give_back(std::mem::take(&mut self.bytes));
+            self.gone = 0;
         } else if self.gone > MAX_FRAME && self.gone > self.bytes.len() / 2 {
             // Others come before it is empty: what has gone gives its place to them.
             self.bytes.drain(..self.gone);
@@ -281,14 +283,51 @@ impl Queues {
     }
 }
 
-/// Makes room for so many bytes more: as much as a batch keeps, or so much that the allocator keeps nothing of it
-/// ([`PASSING`]) when it is given back.
+thread_local! {
+    /// What this thread asks for next, as a rule a moment after it was given back: a request is written into one buffer and
+    /// sealed into another, and so is the next. Of an idle thread they take as much as its share of the allocator would.
+    static SPARE: [Cell<Vec<u8>>; 2] = const { [Cell::new(Vec::new()), Cell::new(Vec::new())] };
+}
+
+/// Makes room for so many bytes more: a small buffer's, or so much that the allocator keeps nothing of it ([`PASSING`]) when
+/// it is given back.
 pub(super) fn grow(buffer: &mut Vec<u8>, more: usize) {
     let needed = buffer.len() + more;
-    if needed > buffer.capacity() {
-        let room = if needed <= SMALL { SMALL } else { needed.next_power_of_two().max(2 * PASSING) };
-        buffer.reserve_exact(room - buffer.len());
+    if needed <= buffer.capacity() {
+        return;
     }
+    if needed > SMALL {
+        buffer.reserve_exact(needed.next_power_of_two().max(2 * PASSING) - buffer.len());
+        return;
+    }
+    if buffer.capacity() == 0
+        && let Some(spare) = spare()
+    {
+        *buffer = spare;
+        return;
+    }
+    buffer.reserve_exact(SMALL - buffer.len());
+}
+
+/// Of a thread that ends there is none.
+fn spare() -> Option<Vec<u8>> {
+    SPARE.try_with(|spares| spares.iter().map(Cell::take).find(|spare| spare.capacity() > 0)).ok()?
+}
+
+/// A buffer that is not needed any more.
+pub(super) fn give_back(mut buffer: Vec<u8>) {
+    if buffer.capacity() != SMALL {
+        return;
+    }
+    buffer.clear();
+    let _ = SPARE.try_with(|spares| {
+        for spare in spares {
+            buffer = spare.replace(std::mem::take(&mut buffer));
+            if buffer.capacity() == 0 {
+                return;
+            }
+        }
+    });
 }
 
 #[cfg(test)]
@@ -396,6 +435,30 @@ mod tests {
         queues.pop(20, &mut record);
         assert_eq!((record.as_ptr(), &*record), (whole, &*[[7; 10], [8; 10]].concat()));
         assert!(queues.lanes.iter().all(|lane| lane.cost == 0 && lane.gone == 0 && lane.bytes.is_empty()));
+    }
+
+    #[test]
+    fn a_small_buffer_that_was_given_back_is_the_next_and_a_large_one_is_not_kept() {
+        let wanted = |more: usize| {
+            let mut buffer = Vec::new();
+            grow(&mut buffer, more);
+            buffer
+        };
+        let mut buffers = [wanted(1), wanted(SMALL), wanted(2)];
+        let places = buffers.each_ref().map(|buffer| (buffer.as_ptr(), buffer.capacity()));
+        assert!(places.iter().all(|(_, room)| *room == SMALL));
+        buffers[0].extend_from_slice(b"what was sent");
+        // Two are kept, and the third is not.
+        buffers.into_iter().for_each(give_back);
+        let again = [wanted(SMALL), wanted(1)];
+        assert!(again.iter().all(|buffer| buffer.is_empty() && places.contains(&(buffer.as_ptr(), buffer.capacity()))));
+        assert_ne!(again[0].as_ptr(), again[1].as_ptr());
+        give_back(wanted(SMALL + 1));
+        give_back(Vec::new());
+        assert!(spare().is_none());
+        let mut half = vec![1; 10];
+        grow(&mut half, 10);
+        assert_eq!((&*half, half.capacity()), (&[1; 10][..], SMALL));
     }
 
     #[test]

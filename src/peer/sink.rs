@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use parking_lot::Mutex;
 
-use super::queues::{Body, Class, FRAME_COST, Queues, grow};
+use super::queues::{Body, Class, FRAME_COST, Queues, give_back, grow};
 use crate::protocol::codec::{MAX_FRAME, Message};
 use crate::protocol::reason::Reason;
 use crate::reactor::Connection;
@@ -284,7 +284,8 @@ impl Sink {
                 }
                 if outlet.is_written() {
                     // As what waits: not kept.
-                    (outlet.batch, outlet.written) = (Vec::new(), 0);
+                    give_back(std::mem::take(&mut outlet.batch));
+                    outlet.written = 0;
                     break;
                 }
             }
@@ -334,6 +335,7 @@ impl Sink {
                 sealing.seal(&record, batch);
                 frames += 1;
             }
+            give_back(record);
         }
         drop(queues);
         if frames == 0 {
