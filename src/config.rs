@@ -384,6 +384,16 @@ impl Limits {
         self.within_budget(self.max_outstanding_bytes)
     }
 
+    /// With the three bounds above as the budget has them.
+    pub fn in_effect(&self) -> Self {
+        Self {
+            max_queued: self.queued(),
+            max_queued_total: self.queued_total(),
+            max_outstanding_bytes: self.outstanding_bytes(),
+            ..self.clone()
+        }
+    }
+
     /// The longest line at the admin socket: what a request is there in base64, and its frame. Of each client so much may
     /// come, and twice as much may wait for it.
     pub fn admin_line(&self) -> usize {

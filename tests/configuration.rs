@@ -292,6 +292,26 @@ fn show_tells_each_value_and_where_it_came_from() {
     assert!(rows.contains(&["listen.advertise", "-", "default"].map(str::to_owned).to_vec()), "{table}");
 }
 
+/// What follows the budget is shown as it follows, and says so.
+#[test]
+fn show_tells_what_a_budget_makes_of_the_bounds_on_queues() {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("kithd.toml"), "[limits]\nmax_queued = \"4MiB\"\nmemory_budget = \"4MiB\"\n")
+        .unwrap();
+    let output = kithd(directory.path(), ["config", "show", "--config", "kithd.toml"]);
+    let table = String::from_utf8(output.stdout).unwrap();
+    for (key, value, from) in [
+        ("limits.max_queued", "256KiB", "kithd.toml:3"),
+        ("limits.max_queued_total", "4MiB", "kithd.toml:3"),
+        ("limits.max_outstanding_bytes", "512KiB", "kithd.toml:3"),
+        ("limits.memory_budget", "4MiB", "kithd.toml:3"),
+        ("limits.max_payload", "1MiB", "default"),
+    ] {
+        let row = table.lines().find(|line| line.split_whitespace().next() == Some(key)).unwrap();
+        assert_eq!(row.split_whitespace().collect::<Vec<_>>(), [key, value, from]);
+    }
+}
+
 /// Services come after all keys, each with all of its own.
 #[test]
 fn show_tells_services_too() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::flags;
 use super::table::{Align, Cell, Table};
-use crate::config::{Config, Loaded, keys, service_keys};
+use crate::config::{Config, Key, Loaded, keys, service_keys};
 use crate::controller::node::network_keys;
 use crate::protocol::escape::{escaped, escaped_json};
 
@@ -53,23 +53,32 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     }
 }
 
-/// One key with its value.
+/// What the bounds on queues follow.
+const BUDGET: &str = "limits.memory_budget";
+
+/// One key with the value that is in effect, and where that came from.
 struct Row {
     key: String,
     words: Vec<String>,
     json: Value,
+    from: String,
 }
 
 /// Every key, those of the services that there are last.
-fn rows(config: &Config) -> Vec<Row> {
-    let keys = keys().iter();
-    let mut rows: Vec<Row> =
-        keys.map(|key| Row { key: key.name.to_owned(), words: key.words(config), json: key.json(config) }).collect();
+fn rows(loaded: &Loaded) -> Vec<Row> {
+    let Loaded { config, origins, .. } = loaded;
+    let in_effect = Config { limits: config.limits.in_effect(), ..config.clone() };
+    let from = |key: &str| origins.of(key).to_string();
+    let row = |key: &Key| {
+        let (set, json) = (key.json(config), key.json(&in_effect));
+        let decisive = if set == json { key.name } else { BUDGET };
+        Row { key: key.name.to_owned(), words: key.words(&in_effect), json, from: from(decisive) }
+    };
+    let mut rows: Vec<Row> = keys().iter().map(row).collect();
     for (name, service) in &config.services {
-        rows.extend(service_keys().iter().map(|key| Row {
-            key: key.name_of(name),
-            words: key.words(service),
-            json: key.json(service),
+        rows.extend(service_keys().iter().map(|key| {
+            let (words, json, key) = (key.words(service), key.json(service), key.name_of(name));
+            Row { from: from(&key), key, words, json }
         }));
     }
     rows
@@ -77,21 +86,17 @@ fn rows(config: &Config) -> Vec<Row> {
 
 fn as_table(loaded: &Loaded) -> String {
     let mut table = Table::new(&[("key", Align::Left), ("value", Align::Left), ("from", Align::Left)]);
-    for row in rows(&loaded.config) {
-        let value = row.words.join(", ");
+    for Row { key, words, from, .. } in rows(loaded) {
+        let value = words.join(", ");
         let value = if value.is_empty() { "-".to_owned() } else { value };
-        let from = loaded.origins.of(&row.key).to_string();
-        table.row([row.key, value, from].map(Cell::from));
+        table.row([key, value, from].map(Cell::from));
     }
     table.draw(false)
 }
 
 fn as_json(loaded: &Loaded) -> Value {
-    let row = |row: Row| {
-        let from = loaded.origins.of(&row.key).to_string();
-        json!({ "key": row.key, "value": row.json, "from": from })
-    };
-    json!({ "schema": 1, "keys": rows(&loaded.config).into_iter().map(row).collect::<Vec<_>>() })
+    let row = |Row { key, json, from, .. }: Row| json!({ "key": key, "value": json, "from": from });
+    json!({ "schema": 1, "keys": rows(loaded).into_iter().map(row).collect::<Vec<_>>() })
 }
 
 /// Over several lines, none of which a value can break or turn about.

@@ -20,7 +20,7 @@ pub fn run(data: &[u8]) {
         }
     };
     assert_eq!(config.check(), Ok(()));
-    // What is shown of it (`kithd config show`) says the same again.
+    // Flags that are made of it say the same again.
     let mut shown = Overrides::default();
     for key in keys() {
         let words = key.words(&config);
