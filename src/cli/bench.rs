@@ -37,7 +37,7 @@ use self::workloads::{ALL, Sizes, Workload};
 use super::client_args::{self, FORMATS};
 use super::{NOT_STARTED, USAGE, allocator, descriptors, fail, print, terminal};
 use crate::admin::api::AdminError;
-use crate::config::duration;
+use crate::config::{duration, size};
 use crate::protocol::report::SCHEMA;
 use crate::secure::primitives::Cipher;
 
@@ -49,7 +49,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// Of `--peers`: each end has a descriptor for each, and both a thread.
 const MOST_PEERS: u64 = 4096;
 /// Of `--payload`: what a node takes by default.
-const MOST_BYTES: u64 = 1 << 20;
+const MOST_BYTES: usize = 1 << 20;
 
 /// The verb's arguments.
 pub fn command() -> Command {
@@ -59,8 +59,7 @@ pub fn command() -> Command {
     let compare = Arg::new("compare").long("compare").value_name("FILE").value_parser(value_parser!(PathBuf));
     let connect = Arg::new("connect").long("connect").value_name("NODE");
     let peers = Arg::new("peers").long("peers").value_name("N").value_parser(value_parser!(u64).range(1..=MOST_PEERS));
-    let payload =
-        Arg::new("payload").long("payload").value_name("BYTES").value_parser(value_parser!(u64).range(..=MOST_BYTES));
+    let payload = Arg::new("payload").long("payload").value_name("BYTES").value_parser(payload_size);
     let serve = Arg::new("serve").long("serve").value_parser(value_parser!(PathBuf)).hide(true);
     let list = ALL.iter().map(|workload| format!("  {:10} {}\n", workload.name, workload.about));
     let command = Command::new("bench")
@@ -70,8 +69,8 @@ pub fn command() -> Command {
             span.help("How long each is measured"),
             compare.help("Compare with what an earlier bench printed as JSON"),
             connect.help("Against this node (its label, id or unique beginning of its id), asked by the one at the socket"),
-            peers.help("How many connections W3 has, and W5 [default: 64, and 1000]").conflicts_with("connect"),
-            payload.help("How long each request is, and its answer [default: 64, and 1048576 in W4]"),
+            peers.help("How many connections W3 has, and W5 [default: 64, and 1000]; a live node has one").conflicts_with("connect"),
+            payload.help("How long each request is, and its answer, as in 4096 or 4KiB [default: 64, and 1MiB in W4]"),
             serve,
         ])
         .after_help(format!(
@@ -103,7 +102,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Some(chosen) => ALL.into_iter().filter(|one| chosen.clone().any(|some| some.contains(one))).collect(),
         None => ALL.to_vec(),
     };
-    let sizes = Sizes { peers: number(matches, "peers"), payload: number(matches, "payload") };
+    let sizes = Sizes { peers: number(matches, "peers"), payload: matches.get_one::<usize>("payload").copied() };
     let chosen: Vec<Workload> = chosen.into_iter().map(|workload| workload.sized(sizes)).collect();
     let measured = match matches.get_one::<String>("connect") {
         Some(node) => measure_live(&client_args::socket(matches), node, &chosen, span),
@@ -125,7 +124,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 fn number(matches: &ArgMatches, name: &str) -> Option<usize> {
-    // Both are below what any machine can count to.
+    // Below what any machine can count to.
     matches.get_one::<u64>(name).and_then(|number| usize::try_from(*number).ok())
 }
 
@@ -183,14 +182,20 @@ fn named(name: &str) -> Result<Vec<Workload>, String> {
     if found.is_empty() { Err("there is none of that name: see kithd bench --help".to_owned()) } else { Ok(found) }
 }
 
+fn payload_size(text: &str) -> Result<usize, String> {
+    let size = size::parse(text).filter(|size| *size <= MOST_BYTES);
+    size.ok_or_else(|| "must be a size of at most 1MiB, as in 4096 or 4KiB".to_owned())
+}
+
 fn span(text: &str) -> Result<Duration, String> {
     let span = duration::parse(text)?;
     if (SHORTEST..=LONGEST).contains(&span) { Ok(span) } else { Err("must be 100ms to 1h".to_owned()) }
 }
 
 fn read(path: &PathBuf) -> Result<BenchReport, String> {
-    let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    serde_json::from_str(&text).map_err(|error| {
-        format!("{}: {error}: it should be what kithd bench --format json has printed", path.display())
-    })
+    let wrong = |why: &dyn std::fmt::Display| {
+        format!("--compare {}: {why}: it should be what kithd bench --format json has printed", path.display())
+    };
+    let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    serde_json::from_str(&text).map_err(|error| wrong(&error))
 }

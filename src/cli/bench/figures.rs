@@ -25,6 +25,13 @@ pub(super) struct BenchReport {
     pub(super) notes: Vec<String>,
 }
 
+impl BenchReport {
+    /// True if its figures can be set in ratio to the other's: both of one machine, and of the same nodes.
+    pub(super) fn is_comparable(&self, other: &Self) -> bool {
+        self.machine.is_same(&other.machine) && self.against == other.against
+    }
+}
+
 /// Of one workload; which of them there are depends on what it is about.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::param::clock_ticks_per_second;
 use serde::{Deserialize, Serialize};
 
-/// What was measured on. Figures of two machines, or of two programs, are not compared as if they were of one.
+/// What was measured on, and with which program.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Machine {
     /// As the processor calls itself.
@@ -26,6 +26,23 @@ pub(super) struct Machine {
 }
 
 impl Machine {
+    /// True if figures of both can be set beside each other: then what differs is the program's doing.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let hardware = |one: &Self| (one.cpu.clone(), one.cores, one.arch.clone());
+        hardware(self) == hardware(other)
+    }
+
+    /// In words.
+    pub(super) fn name(&self) -> String {
+        format!("{} with {} cores, {}", self.cpu, self.cores, self.arch)
+    }
+
+    /// The same of what can be changed on one.
+    pub(super) fn program(&self) -> String {
+        let build = if self.optimised { "optimised" } else { "not optimised" };
+        format!("kithd {} ({build}), cipher {}, kernel {}", self.version, self.cipher, self.kernel)
+    }
+
     pub(super) fn here(cipher: String) -> Self {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let named = |line: &&str| line.starts_with("model name") || line.starts_with("Model");

@@ -1,5 +1,6 @@
 //! How a bench is shown: a bar while it runs, a table, JSON, and what has changed since another one.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -68,6 +69,7 @@ pub(super) fn table(report: &BenchReport, old: Option<&BenchReport>, colours: bo
         columns.extend([("BEFORE", Align::Right), ("RATIO", Align::Right)]);
     }
     let mut table = Table::new(&columns);
+    let is_rated = old.is_some_and(|old| old.is_comparable(report));
     for (name, figures) in &report.workloads {
         for (index, (figure, unit, of, more_is_better)) in
             ALL.iter().filter(|(_, _, of, _)| of(figures).is_some()).enumerate()
@@ -77,10 +79,9 @@ pub(super) fn table(report: &BenchReport, old: Option<&BenchReport>, colours: bo
             let mut row = vec![Cell::from(first), Cell::from(*figure), Cell::from(text(value, unit))];
             if let Some(old) = old {
                 let before = old.workloads.get(name).filter(|old| old.is_like(figures)).and_then(of);
+                let rated = before.filter(|_| is_rated).and_then(|before| verdict(value, before, *more_is_better));
                 row.push(Cell::from(before.map_or_else(|| "-".to_owned(), |before| text(before, unit))));
-                row.push(Cell::from(
-                    before.map_or_else(|| "-".to_owned(), |before| verdict(value, before, *more_is_better)),
-                ));
+                row.push(Cell::from(rated.unwrap_or_else(|| "-".to_owned())));
             }
             table.row(row);
         }
@@ -88,15 +89,30 @@ pub(super) fn table(report: &BenchReport, old: Option<&BenchReport>, colours: bo
     let mut said = table.draw(colours) + "\n";
     said.extend(report.skipped.iter().map(|(name, why)| format!("{name} is left out: {why}\n")));
     said.extend(report.notes.iter().map(|note| format!("{note}\n")));
-    if let Some(old) = old.filter(|old| old.machine != report.machine) {
-        said += &format!(
-            "the two are of different machines or programs: before, {:?}; now, {:?}\n",
-            old.machine, report.machine
-        );
-    }
-    if let Some(old) = old.filter(|old| old.against != report.against) {
-        let [before, now] = [old, report].map(|one| escaped(&one.against));
-        said += &format!("before, it was against {before}; now, against {now}\n");
+    said.extend(old.into_iter().flat_map(|old| differences(old, report)).map(|line| format!("{}\n", escaped(&line))));
+    said
+}
+
+/// What else than the program's speed can be behind a difference, a sentence each.
+fn differences(old: &BenchReport, new: &BenchReport) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut differ = |what: &str, before: String, now: String| {
+        if before != now {
+            said.push(format!("{what} before: {before}; now: {now}"));
+        }
+    };
+    differ("not rated, as it was against something else", old.against.clone(), new.against.clone());
+    differ("not rated, as it was another machine", old.machine.name(), new.machine.name());
+    differ("the program", old.machine.program(), new.machine.program());
+    differ("seconds for each workload", old.seconds.to_string(), new.seconds.to_string());
+    let is_otherwise =
+        |(name, figures): &(&String, &Figures)| old.workloads.get(*name).is_some_and(|before| !before.is_like(figures));
+    let otherwise: Vec<&str> = new.workloads.iter().filter(is_otherwise).map(|(name, _)| name.as_str()).collect();
+    if !otherwise.is_empty() {
+        said.push(format!(
+            "not compared, as payloads, windows or connections were others before: {}",
+            otherwise.join(", ")
+        ));
     }
     said
 }
@@ -109,15 +125,18 @@ fn text(value: f64, unit: &str) -> String {
     }
 }
 
-/// New to old, and which of them is better if they are not the same.
-fn verdict(new: f64, old: f64, more_is_better: bool) -> String {
+/// New to old, and which of them is better if they are not the same. Of what was too short to be measured there is none.
+fn verdict(new: f64, old: f64, more_is_better: bool) -> Option<String> {
+    if new <= 0.0 || old <= 0.0 {
+        return None;
+    }
     let ratio = new / old;
     let word = match (ratio > 1.0) == more_is_better {
-        _ if !ratio.is_finite() || (0.95..=1.05).contains(&ratio) => "",
+        _ if (0.95..=1.05).contains(&ratio) => "",
         true => " better",
         false => " worse",
     };
-    format!("{ratio:.2}{word}")
+    Some(format!("{ratio:.2}{word}"))
 }
 
 /// For programs.
@@ -126,11 +145,16 @@ pub(super) fn json(report: &BenchReport, old: Option<&BenchReport>) -> String {
     if let Some(old) = old {
         let ratios = |(name, figures): (&String, &Figures)| {
             let before = old.workloads.get(name).filter(|old| old.is_like(figures))?;
-            let ratio = |figure: &super::figures::Figure| Some((figure.0, figure.2(figures)? / figure.2(before)?));
-            Some((name.clone(), ALL.iter().filter_map(ratio).collect::<std::collections::BTreeMap<_, _>>()))
+            let ratio = |figure: &super::figures::Figure| {
+                let (new, old) = (figure.2(figures)?, figure.2(before)?);
+                (new > 0.0 && old > 0.0).then_some((figure.0, new / old))
+            };
+            Some((name.clone(), ALL.iter().filter_map(ratio).collect::<BTreeMap<_, _>>()))
         };
-        let ratios: std::collections::BTreeMap<_, _> = report.workloads.iter().filter_map(ratios).collect();
-        told["compared"] = serde_json::json!({ "machine": old.machine, "ratios": ratios });
+        let rated = report.workloads.iter().filter(|_| old.is_comparable(report));
+        let ratios: BTreeMap<_, _> = rated.filter_map(ratios).collect();
+        let (machine, against) = (&old.machine, &old.against);
+        told["compared"] = serde_json::json!({ "machine": machine, "against": against, "ratios": ratios });
     }
     format!("{told:#}\n")
 }
@@ -138,13 +162,54 @@ pub(super) fn json(report: &BenchReport, old: Option<&BenchReport>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::bench::system::Machine;
 
     #[test]
     fn a_ratio_says_which_way_is_better() {
-        assert_eq!(verdict(2.0, 1.0, true), "2.00 better");
-        assert_eq!(verdict(2.0, 1.0, false), "2.00 worse");
-        assert_eq!(verdict(1.02, 1.0, false), "1.02");
-        assert_eq!(verdict(1.0, 0.0, true), "inf");
+        let rated = |new, old, more_is_better| verdict(new, old, more_is_better).unwrap();
+        assert_eq!(rated(2.0, 1.0, true), "2.00 better");
+        assert_eq!(rated(2.0, 1.0, false), "2.00 worse");
+        assert_eq!(rated(1.02, 1.0, false), "1.02");
+        assert_eq!((verdict(1.0, 0.0, true), verdict(0.0, 1.0, false)), (None, None), "the clock ticks every 10 ms");
+    }
+
+    #[test]
+    fn figures_of_another_machine_are_shown_and_not_rated() {
+        let figures = Figures { requests: 1, p50_us: Some(20.0), ..Figures::default() };
+        let machine = Machine { cpu: "fast".to_owned(), cores: 2, ..Machine::default() };
+        let workloads: BTreeMap<_, _> = [("W1".to_owned(), figures)].into();
+        let report = |machine: &Machine, against: &str, seconds: f64| BenchReport {
+            schema: 1,
+            machine: machine.clone(),
+            against: against.to_owned(),
+            seconds,
+            workloads: workloads.clone(),
+            skipped: BTreeMap::new(),
+            notes: Vec::new(),
+        };
+        let now = report(&machine, "pair", 3.0);
+        let said =
+            |old: &BenchReport| (table(&now, Some(old), false), json(&now, Some(old)).contains("\"p50_us\": 1.0"));
+        let (text, is_rated) = said(&report(&machine, "pair", 1.0));
+        assert!(text.contains("20.0 µs  20.0 µs   1.00") && is_rated, "{text}");
+        assert!(text.contains("seconds for each workload before: 1; now: 3"), "{text}");
+        let newer = Machine { version: "9.9".to_owned(), ..machine.clone() };
+        let (text, is_rated) = said(&report(&newer, "pair", 3.0));
+        assert!(
+            is_rated && text.contains("the program before: kithd 9.9 (not optimised), cipher , kernel ; now:"),
+            "{text}"
+        );
+        let slow = Machine { cpu: "slow".to_owned(), ..machine.clone() };
+        for (old, why) in [
+            (report(&slow, "pair", 3.0), "another machine before: slow with 2 cores, ; now: fast with 2 cores"),
+            (report(&machine, "beta", 3.0), "against something else before: beta; now: pair"),
+        ] {
+            let (text, is_rated) = said(&old);
+            assert!(text.contains("20.0 µs  20.0 µs      -") && text.contains(why) && !is_rated, "{text}");
+        }
+        let mut longer = now.clone();
+        longer.workloads.values_mut().for_each(|figures| figures.payload_bytes = Some(4096));
+        assert!(said(&longer).0.contains("or connections were others before: W1\n"));
     }
 
     #[test]

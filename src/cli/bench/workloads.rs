@@ -97,10 +97,11 @@ const fn load(name: &'static str, about: &'static str, manner: Manner, size: usi
 }
 
 impl Workload {
-    /// Of this name, with what belongs to it.
+    /// Of this name, in capitals or not, with what belongs to it.
     pub(super) fn named(name: &str) -> Vec<Self> {
-        let inline = format!("{name}_inline");
-        ALL.into_iter().filter(|workload| workload.name == name || workload.name == inline).collect()
+        let (name, inline) = (name.trim(), format!("{}_inline", name.trim()));
+        let is_meant = |of: &str| of.eq_ignore_ascii_case(name) || of.eq_ignore_ascii_case(&inline);
+        ALL.into_iter().filter(|workload| is_meant(workload.name)).collect()
     }
 
     /// True if what counts is how many bytes there are, and not how many requests.
