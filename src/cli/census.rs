@@ -56,11 +56,13 @@ pub fn draw<'a>(census: &'a CensusReport, name: impl Fn(&'a str) -> &'a str) -> 
 /// `--check FILE`: whether the proof in a file, as `--prove --format json` printed it, holds. Asks no node.
 pub fn check(file: &Path) -> Result<ExitCode, Failure> {
     let wrong = |why: String| Failure::Node(AdminError::negative("no-proof", format!("{}: {why}", file.display())));
-    let size = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?.len();
+    let unread =
+        |error: std::io::Error| Failure::Node(AdminError::usage(format!("--check {}: {error}", file.display())));
+    let size = std::fs::metadata(file).map_err(unread)?.len();
     if size > LONGEST_FILE {
         return Err(wrong(format!("a proof has at most {} MiB", LONGEST_FILE >> 20)));
     }
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let text = std::fs::read_to_string(file).map_err(unread)?;
     let report: NetworkReport = serde_json::from_str(&text)
         .map_err(|error| wrong(format!("is not what 'kithd network --prove --format json' prints: {error}")))?;
     let census = report.census.filter(|census| census.mode == Mode::Prove);
@@ -74,10 +76,10 @@ pub fn check(file: &Path) -> Result<ExitCode, Failure> {
     Ok(if found.len() == 1 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// How many have signed which digest, each node once.
+/// How many have signed which digest, each node once; one of them is the view that the file is about.
 ///
 /// # Errors
-/// The first row that nobody has signed.
+/// The first row that nobody has signed, or that nobody has signed that view.
 fn verify(census: &CensusReport) -> Result<BTreeMap<&str, usize>, String> {
     let network = from_hex::<8>(&census.network).map(NetworkId).ok_or("its network is not 16 hex digits")?;
     let nonce = from_hex::<16>(&census.nonce).map(Nonce).ok_or("its nonce is not 32 hex digits")?;
@@ -91,6 +93,10 @@ fn verify(census: &CensusReport) -> Result<BTreeMap<&str, usize>, String> {
         }
         door.testimony(nonce, said).map_err(|_| format!("{who} has not signed this"))?;
         *found.entry(row.digest.as_str()).or_default() += 1;
+    }
+    // The rest of the file is one node's word, and not signed; this is what it stands for.
+    if !found.contains_key(census.digest.as_str()) {
+        return Err(format!("its view is {}, and nobody has signed that", escaped(short(&census.digest))));
     }
     Ok(found)
 }
@@ -191,5 +197,9 @@ proved: each of these 3 has signed it for census 0404040404040404040404040404040
         assert!(changed(&|report| report.proof.push(report.proof[0].clone())).ends_with("is in it twice"));
         assert!(changed(&|report| report.proof[1].signature = "ä".repeat(64)).ends_with("in hex digits"));
         assert!(changed(&|report| report.nonce = "5".to_owned()).ends_with("32 hex digits"));
+        assert_eq!(
+            changed(&|report| report.digest = "05".repeat(32)),
+            "its view is 05050505, and nobody has signed that"
+        );
     }
 }
