@@ -63,6 +63,10 @@ impl NodeDesk {
             None => one_of(node, target).map(|id| node.links_with(&id)),
         });
         match peers {
+            Err(error) if by_number.is_some() && error.code == UNKNOWN_NODE => Answer::Error(AdminError::negative(
+                "not-connected",
+                format!("no connection has the number {target}, and no node is called so: see 'kithd peers'"),
+            )),
             Err(error) => Answer::Error(error),
             Ok(peers) if peers.is_empty() => Answer::Error(AdminError::negative(
                 "not-connected",
@@ -215,11 +219,14 @@ impl Desk for NodeDesk {
     }
 }
 
+/// What an error is called that is about a name which is none.
+const UNKNOWN_NODE: &str = "unknown-node";
+
 /// The one node that was meant.
 fn one_of(node: &Node, text: &str) -> Result<ControllerId, AdminError> {
     match node.find(text).as_slice() {
         [id] => Ok(*id),
-        [] => Err(AdminError::negative("unknown-node", format!("no node is called {text:?}: see 'kithd network'"))),
+        [] => Err(AdminError::negative(UNKNOWN_NODE, format!("no node is called {text:?}: see 'kithd network'"))),
         several => Err(ambiguous(node, text, several)),
     }
 }

@@ -104,7 +104,9 @@ fn disconnect_closes_the_connections_with_a_node_or_one_of_them() {
     }
     agreed(&[&a, &b]);
     a.client(&["disconnect", "nobody"]).one_line(1);
-    a.client(&["disconnect", "999999"]).one_line(1);
+    let none = a.client(&["disconnect", "999999"]);
+    let none = none.one_line(1);
+    assert!(none.contains("no connection has the number 999999, and no node is called so"), "{none}");
 }
 
 #[test]
