@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::client_args::FORMATS;
+use super::{USAGE, fail};
 use crate::config::duration;
 use crate::simulator::{Conditions, Part, Scenario, Trouble};
 
@@ -79,6 +80,9 @@ pub fn command() -> Command {
 
 /// Simulates and prints.
 pub fn run(matches: &ArgMatches) -> ExitCode {
+    if let Some(why) = contradiction(matches) {
+        return fail(USAGE, why);
+    }
     let number = |name| matches.get_one(name).copied().unwrap_or(1u64);
     let runs: Vec<tell::Run> =
         (0..number("seeds").max(1)).map(|more| tell::Run::of(&scenario(matches, number("seed") + more))).collect();
@@ -109,6 +113,12 @@ fn scenario(matches: &ArgMatches, seed: u64) -> Scenario {
         troubles: troubles(matches),
         patience: span("duration").unwrap_or(Duration::from_secs(60)),
     }
+}
+
+/// What cannot be as it was asked for.
+fn contradiction(matches: &ArgMatches) -> Option<String> {
+    let (nodes, left) = (*matches.get_one::<u16>("nodes")?, *matches.get_one::<u16>("all-but")?);
+    (left >= nodes).then(|| format!("--all-but {left}: must be fewer than the {nodes} nodes that there are (--nodes)"))
 }
 
 /// On how many threads so many nodes think at best.
@@ -200,6 +210,17 @@ mod tests {
         assert_eq!(part("30%"), Ok(Part::Share(0.3)));
         assert_eq!(part("3"), Ok(Part::Count(3)));
         assert!(part("half").is_err());
+    }
+
+    #[test]
+    fn fewer_must_be_left_than_there_are() {
+        let why =
+            |args: &[&str]| contradiction(&command().try_get_matches_from([&["simulate"], args].concat()).unwrap());
+        assert_eq!(
+            why(&["--all-but", "16"]).as_deref(),
+            Some("--all-but 16: must be fewer than the 16 nodes that there are (--nodes)")
+        );
+        assert_eq!((why(&["--all-but", "15"]), why(&[])), (None, None));
     }
 
     #[test]
