@@ -26,13 +26,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// True if figures of both can be set beside each other: then what differs is the program's doing.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        let hardware = |one: &Self| (one.cpu.clone(), one.cores, one.arch.clone());
-        hardware(self) == hardware(other)
-    }
-
-    /// In words.
+    /// What figures can be set in ratio on: only between the same does a difference tell of the program.
     pub(super) fn name(&self) -> String {
         format!("{} with {} cores, {}", self.cpu, self.cores, self.arch)
     }
